@@ -1,0 +1,216 @@
+"""Configuration of a cluster: frozen, validated once, units in the names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from preserve_gym.errors import InputError
+from preserve_gym.latency.law import LatencyLaw
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build the config dataclass ``cls`` from a (nested) mapping, as read from YAML or JSON.
+
+    Raises:
+        InputError: on a field that ``cls`` does not have, or a value that it refuses.
+    """
+    where = where or cls.__name__
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"{where}.{name}: no such field; expected one of {', '.join(sorted(known))}")
+        if isinstance(value, Mapping):
+            nested = _dataclass_in(hints[name])
+            if nested is None:
+                raise InputError(f"{where}.{name}: expected {hints[name]}, got a mapping")
+            value = from_mapping(nested, value, f"{where}.{name}")
+        arguments[name] = value
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    candidates = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next((c for c in candidates if dataclasses.is_dataclass(c)), None)  # type: ignore[return-value]
+
+
+def _check(config: object, name: str, low: float, high: float = math.inf, *, integer: bool = False) -> None:
+    value = getattr(config, name)
+    kind = "an integer" if integer else "a number"
+    allowed = int if integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
+        bound = f"in [{low:g}, {high:g}]" if high < math.inf else f">= {low:g}"
+        raise InputError(f"{type(config).__name__}.{name}: expected {kind} {bound}, got {value!r}")
+
+
+def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise InputError(
+            f"{type(config).__name__}.{name}: expected one of {', '.join(choices)}, got {value!r}"
+        )
+
+
+@dataclass(frozen=True)
+class InstanceConfig:
+    """One model replica on its GPU(s), with vLLM's own names for its limits.
+
+    Attributes:
+        latency: time of an iteration.
+        num_gpu_blocks: KV-cache blocks as vLLM reports them; block 0 is its null block and is never
+            handed out, so ``num_gpu_blocks - 1`` are usable.
+        block_size: tokens in a block.
+        max_num_seqs: most requests running at once.
+        max_num_batched_tokens: token budget of an iteration, decodes and prefills together.
+        max_model_len: longest prompt plus output, in tokens.
+        enable_chunked_prefill: a prompt may be split over iterations.
+        async_scheduling: iteration k+1 is scheduled when iteration k starts (vLLM's default).
+        scheduler_reserve_full_isl: admit a request only if all its known tokens fit now (vLLM's
+            default; a gate, nothing is reserved).
+        long_prefill_token_threshold: longest prefill chunk of one request; 0 = no limit.
+        gpus: GPUs that the instance occupies (tensor parallelism).
+        name: what it is, for tables and files.
+    """
+
+    latency: LatencyLaw
+    num_gpu_blocks: int
+    block_size: int = 16
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    max_model_len: int = 16384
+    enable_chunked_prefill: bool = True
+    async_scheduling: bool = True
+    scheduler_reserve_full_isl: bool = True
+    long_prefill_token_threshold: int = 0
+    gpus: int = 1
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.latency, Mapping):
+            object.__setattr__(self, "latency", from_mapping(LatencyLaw, self.latency))
+        _check(self, "num_gpu_blocks", 2, 2**31 - 1, integer=True)
+        _check(self, "block_size", 1, 1024, integer=True)
+        _check(self, "max_num_seqs", 1, 2**20, integer=True)
+        _check(self, "max_num_batched_tokens", 1, 2**24, integer=True)
+        _check(self, "max_model_len", 2, 2**28, integer=True)
+        _check(self, "long_prefill_token_threshold", 0, 2**24, integer=True)
+        _check(self, "gpus", 1, 1024, integer=True)
+        if self.max_num_seqs > self.max_num_batched_tokens:
+            raise InputError(
+                f"InstanceConfig.max_num_seqs: expected at most max_num_batched_tokens "
+                f"({self.max_num_batched_tokens}), got {self.max_num_seqs}"
+            )
+
+    @property
+    def kv_blocks(self) -> int:
+        """Usable KV-cache blocks."""
+        return self.num_gpu_blocks - 1
+
+    @property
+    def kv_tokens(self) -> int:
+        """KV-cache capacity in tokens."""
+        return self.kv_blocks * self.block_size
+
+    @classmethod
+    def from_preset(cls, model: str, gpu: str, tp: int = 1, **overrides: Any) -> InstanceConfig:
+        """The instance of a measured model on a measured GPU, with any field overridden.
+
+        Raises:
+            InputError: if there is no such preset; the message lists those there are.
+        """
+        from preserve_gym.latency.presets import preset
+
+        return cls(**{**preset(model, gpu, tp), **overrides})
+
+
+@dataclass(frozen=True)
+class SloConfig:
+    """Deadlines of a request; the SLO is met when every deadline that is set is met.
+
+    * first token by ``arrival + ttft_s + ttft_per_prompt_token_s * prompt_tokens``;
+    * completion by that deadline plus ``tpot_s * (output_tokens - 1)``;
+    * completion by ``arrival + normalized_latency_s * output_tokens`` (PreServe's form, 0.25 s).
+
+    ``None`` switches a deadline off; ``tpot_s`` needs ``ttft_s``. A violation counts once, when the
+    first missed deadline passes. Completion exactly at a deadline complies.
+    """
+
+    ttft_s: float | None = 2.0
+    ttft_per_prompt_token_s: float = 0.0
+    tpot_s: float | None = 0.1
+    normalized_latency_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ttft_s", "tpot_s", "normalized_latency_s"):
+            if getattr(self, name) is not None:
+                _check(self, name, 0.0)
+        _check(self, "ttft_per_prompt_token_s", 0.0)
+        if self.ttft_s is None and self.tpot_s is not None:
+            raise InputError("SloConfig.tpot_s: needs ttft_s, as its deadline starts at that of the first token")
+        if self.ttft_s is None and self.normalized_latency_s is None:
+            raise InputError("SloConfig: expected at least one of ttft_s and normalized_latency_s")
+
+
+def default_instance() -> InstanceConfig:
+    """Llama-3.1-8B on one RTX 4090: kernels and KV pool measured inside vLLM 0.19."""
+    return InstanceConfig.from_preset("llama-3.1-8b", gpu="rtx-4090")
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """A cluster: its instances, how they start and stop, and the SLO it serves under.
+
+    Attributes:
+        instance: what each instance is; all are alike.
+        slo: deadlines of a request.
+        min_instances, max_instances: bounds of the autoscaler; starting, ready and draining
+            instances together never exceed ``max_instances``.
+        cold_start_s: from the decision to start an instance until it is ready.
+        too_long: what happens to a request that can never fit (prompt + output above
+            ``max_model_len`` or the KV pool): ``reject`` counts it as one violation,
+            ``clip_prompt`` shortens its prompt until it fits.
+    """
+
+    instance: InstanceConfig = field(default_factory=default_instance)
+    slo: SloConfig = field(default_factory=SloConfig)
+    min_instances: int = 1
+    max_instances: int = 16
+    cold_start_s: float = 60.0
+    too_long: Literal["reject", "clip_prompt"] = "reject"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.instance, Mapping):
+            object.__setattr__(self, "instance", from_mapping(InstanceConfig, self.instance))
+        if isinstance(self.slo, Mapping):
+            object.__setattr__(self, "slo", from_mapping(SloConfig, self.slo))
+        _check(self, "min_instances", 1, 2**20, integer=True)
+        _check(self, "max_instances", self.min_instances, 2**20, integer=True)
+        _check(self, "cold_start_s", 0.0)
+        if not math.isfinite(self.cold_start_s):
+            raise InputError(f"ClusterConfig.cold_start_s: expected a finite number, got {self.cold_start_s!r}")
+        _check_choice(self, "too_long", ("reject", "clip_prompt"))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> ClusterConfig:
+        """Build from a nested mapping, as read from YAML.
+
+        Raises:
+            InputError: naming the field and what was expected.
+        """
+        return from_mapping(cls, values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The nested mapping that ``from_mapping`` reads back."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,297 @@
+"""The simulated cluster in plain Python, for people who don't want Gymnasium."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from preserve_gym.config import ClusterConfig
+from preserve_gym.errors import InputError
+from preserve_gym.sim import state as st
+from preserve_gym.sim.anticipator import look_ahead_all
+from preserve_gym.sim.engine import run_until
+from preserve_gym.sim.lifecycle import scale_to
+from preserve_gym.sim.routers import get_router
+from preserve_gym.traces.trace import Trace
+
+_LONG_AFTER_S = 1e15
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A cluster at one moment. Arrays have shape (max_instances,), by slot; totals run from the start.
+
+    Attributes:
+        time_s: the moment, s.
+        state: 0 off, 1 starting, 2 ready, 3 draining; int8.
+        ready_in_s: time until a starting instance is ready, 0 for the others; float64.
+        running, waiting: requests in the batch and in the queue; int64.
+        queued_prefill_tokens: prompt tokens of requests there without a first token; int64.
+        expected_tokens: prompt plus predicted output tokens of requests there; int64.
+        kv_use: share of the KV cache in use, 0 to 1; float64.
+        anticipated_peak: PreServe's look-ahead map, its maximum over the look-ahead window, as a share of
+            the KV cache (may exceed 1); float64.
+        anticipated_overload: share of that window in which the map exceeds ``overload_use``; float64.
+        target: instances starting or ready.
+        totals: cumulative counts and sums, see ``TOTALS``.
+    """
+
+    time_s: float
+    state: NDArray[np.int8]
+    ready_in_s: NDArray[np.float64]
+    running: NDArray[np.int64]
+    waiting: NDArray[np.int64]
+    queued_prefill_tokens: NDArray[np.int64]
+    expected_tokens: NDArray[np.int64]
+    kv_use: NDArray[np.float64]
+    anticipated_peak: NDArray[np.float64]
+    anticipated_overload: NDArray[np.float64]
+    target: int
+    totals: Mapping[str, float]
+
+
+TOTALS: dict[str, str] = {
+    "arrived": "requests that arrived, rejected ones included",
+    "rejected": "requests that can never fit and were rejected",
+    "prompt_tokens": "prompt tokens of the requests that arrived",
+    "predicted_tokens": "predicted output tokens of the requests that arrived",
+    "first_tokens": "requests that got their first token",
+    "completed": "requests that completed",
+    "compliant": "requests that completed within all deadlines",
+    "output_tokens": "output tokens of the requests that completed",
+    "violations": "SLO violations (need the true output length: for reward and metrics, not for policies)",
+    "ttft_misses": "first tokens that were not there when due",
+    "preemptions": "preemptions",
+    "scale_ups": "instances started or taken back",
+    "scale_downs": "instances cancelled or drained",
+    "ttft_sum_s": "sum of TTFT over first_tokens, s",
+    "decode_sum_s": "sum of the time from first token to completion over completed, s",
+    "instance_s": "instance-seconds billed",
+    "busy_s": "time in executed iterations, summed over the instances, s",
+    "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
+}
+_COUNTS = {
+    "arrived": st.ARRIVED,
+    "rejected": st.REJECTED_COUNT,
+    "prompt_tokens": st.PROMPT_TOKENS,
+    "predicted_tokens": st.PREDICTED_TOKENS,
+    "first_tokens": st.FIRST_TOKENS,
+    "completed": st.COMPLETED,
+    "compliant": st.COMPLIANT,
+    "output_tokens": st.OUTPUT_TOKENS,
+    "violations": st.VIOLATIONS,
+    "ttft_misses": st.TTFT_MISSES,
+    "preemptions": st.PREEMPTIONS,
+    "scale_ups": st.SCALE_UPS,
+    "scale_downs": st.SCALE_DOWNS,
+}
+_SUMS = {"ttft_sum_s": st.TTFT_SUM_S, "decode_sum_s": st.DECODE_SUM_S}
+
+
+class Cluster:
+    """A cluster that serves a trace: run it, look at it, scale it.
+
+    Args:
+        config: the cluster.
+        trace: the requests; ``arrival_s`` is the simulation's clock.
+        router: name of a built-in router, or a function made by ``@router``.
+        predicted_tokens: predicted output tokens, int, shape (len(trace),), each >= 1. Default: the
+            mean output of the trace for every request, that is, no prediction.
+        initial_instances: instances ready at ``start_s``; default ``min_instances``.
+        start_s: the clock at the start; no request may arrive before.
+        look_ahead: length of the look-ahead window in iterations.
+        overload_use: KV use above which the look-ahead map counts as overload.
+
+    Raises:
+        InputError: on arguments that do not fit each other.
+
+    Example:
+        >>> import numpy as np
+        >>> from preserve_gym import Cluster, ClusterConfig, Trace
+        >>> trace = Trace(arrival_s=np.array([0.0, 1.0]), prompt_tokens=np.array([100, 200]),
+        ...               output_tokens=np.array([10, 20]))
+        >>> cluster = Cluster(ClusterConfig(), trace)
+        >>> cluster.run_until(60.0)
+        >>> int(cluster.results()["completed_s"].notna().sum())
+        2
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        trace: Trace,
+        router: Any = "least-requests",
+        *,
+        predicted_tokens: NDArray[np.integer[Any]] | None = None,
+        initial_instances: int | None = None,
+        start_s: float = 0.0,
+        look_ahead: int = 100,
+        overload_use: float = 0.95,
+    ) -> None:
+        initial = config.min_instances if initial_instances is None else initial_instances
+        if not config.min_instances <= initial <= config.max_instances:
+            raise InputError(
+                f"initial_instances: expected an integer in [{config.min_instances}, "
+                f"{config.max_instances}], got {initial_instances!r}"
+            )
+        if look_ahead < 1:
+            raise InputError(f"look_ahead: expected at least 1 iteration, got {look_ahead!r}")
+        n = len(trace)
+        if n and trace.arrival_s[0] < start_s:
+            raise InputError(f"start_s: {start_s} is after the first arrival at {trace.arrival_s[0]}")
+        self.config = config
+        self._overload_use = float(overload_use)
+        prompt, rejected = _fit(config, trace)
+        if predicted_tokens is None:
+            mean = max(1, round(float(trace.output_tokens.mean()))) if n else 1
+            predicted_tokens = np.full(n, mean, np.int32)
+        elif np.shape(predicted_tokens) != (n,) or (n and np.min(predicted_tokens) < 1):
+            raise InputError(f"predicted_tokens: expected {n} integers >= 1, one per request")
+        self._params = st.make_params(config)
+        self._requests = st.make_requests(
+            trace.arrival_s.astype(np.float64),
+            prompt,
+            trace.output_tokens.astype(np.int32),
+            predicted_tokens.astype(np.int32),
+        )
+        self._requests.status[rejected] = st.REJECTED
+        self._instances = st.make_instances(config)
+        self._instances.state[:initial] = st.READY
+        self._instances.started_s[:] = start_s
+        self._instances.blocks_since_s[:] = start_s
+        self._totals = st.make_totals(config, n)
+        self._totals.sums[st.NOW_S] = start_s
+        self._use = np.zeros(look_ahead)
+        self._ends = np.zeros(look_ahead)
+        self._route = get_router(router)
+        self._run = run_until()
+
+    @property
+    def time_s(self) -> float:
+        """The clock, s."""
+        return float(self._totals.sums[st.NOW_S])
+
+    def run_until(self, time_s: float) -> None:
+        """Serve until ``time_s``: everything that happens up to then, arrivals at ``time_s`` excluded.
+
+        Raises:
+            InputError: if ``time_s`` is before the clock.
+            ValueError: if the router returned an instance that is not ready.
+        """
+        if not self.time_s <= time_s < np.inf:
+            raise InputError(f"time_s: expected a finite time from {self.time_s} on, got {time_s!r}")
+        self._run(
+            self._params, self._requests, self._instances, self._totals, float(time_s), self._route
+        )
+
+    def scale_to(self, instances: int) -> None:
+        """Ask for that many instances starting or ready, clipped to the bounds of the cluster.
+
+        New instances are ready after the cold start; surplus ones are cancelled while starting, or
+        drain.
+        """
+        scale_to(self._params, self._instances, self._totals, int(instances), self.time_s)
+
+    def settle(self) -> None:
+        """Serve all that is left of the trace and its queues, without any further scaling.
+
+        The clock and the totals that depend on it lose their meaning: read them before.
+        """
+        self._run(
+            self._params, self._requests, self._instances, self._totals, _LONG_AFTER_S, self._route
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The cluster now. Looking changes nothing."""
+        ins, now = self._instances, self.time_s
+        n = self.config.max_instances
+        peak, overload = np.empty(n), np.empty(n)
+        look_ahead_all(
+            self._params,
+            self._requests,
+            ins,
+            self._overload_use,
+            self._use,
+            self._ends,
+            peak,
+            overload,
+        )
+        starting = ins.state == st.STARTING
+        return Snapshot(
+            time_s=now,
+            state=ins.state.copy(),
+            ready_in_s=np.where(starting, ins.ready_at_s - now, 0.0),
+            running=ins.n_running.copy(),
+            waiting=ins.n_waiting.copy(),
+            queued_prefill_tokens=ins.queued_prefill_tokens.copy(),
+            expected_tokens=ins.expected_tokens.copy(),
+            kv_use=ins.blocks_used / self._params.kv_blocks,
+            anticipated_peak=peak,
+            anticipated_overload=overload,
+            target=int(np.count_nonzero(starting | (ins.state == st.READY))),
+            totals=self.totals(),
+        )
+
+    def totals(self) -> dict[str, float]:
+        """Cumulative counts and sums since the start; ``TOTALS`` says what they are."""
+        ins, now = self._instances, self.time_s
+        totals: dict[str, float] = {name: int(self._totals.counts[k]) for name, k in _COUNTS.items()}
+        totals |= {name: float(self._totals.sums[k]) for name, k in _SUMS.items()}
+        on = ins.state != st.OFF
+        totals["instance_s"] = float(ins.instance_s.sum() + (now - ins.started_s)[on].sum())
+        # The part of an executing iteration that has passed counts as busy.
+        ends = ins.iteration_end_s
+        executing = np.isfinite(ends)
+        group = 2 * np.arange(len(ends)) + ins.executing
+        passed = now - (ends - ins.group_duration_s[group])
+        totals["busy_s"] = float(ins.busy_s.sum() + passed[executing].sum())
+        block_s = ins.block_s + ins.blocks_used * (now - ins.blocks_since_s)
+        totals["kv_use_s"] = float(block_s.sum() / self._params.kv_blocks)
+        return totals
+
+    def results(self) -> pd.DataFrame:
+        """One row per request that has arrived, in order of arrival.
+
+        Columns: ``arrival_s``, ``prompt_tokens``, ``output_tokens``, ``predicted_tokens``, ``instance``
+        (-1: rejected), ``first_scheduled_s``, ``first_token_s``, ``completed_s`` (NaN: not yet),
+        ``preemptions``, ``rejected``, ``violated_s`` (when the first missed deadline passed; NaN: none).
+        Times are on the simulation's clock.
+        """
+        rq = self._requests
+        n = int(self._totals.counts[st.ARRIVED])
+        return pd.DataFrame(
+            {
+                "arrival_s": rq.arrival_s[:n].copy(),
+                "prompt_tokens": rq.prompt_tokens[:n].copy(),
+                "output_tokens": rq.output_tokens[:n].copy(),
+                "predicted_tokens": rq.predicted_tokens[:n].copy(),
+                "instance": rq.instance[:n].copy(),
+                "first_scheduled_s": rq.first_scheduled_s[:n].copy(),
+                "first_token_s": rq.first_token_s[:n].copy(),
+                "completed_s": rq.completed_s[:n].copy(),
+                "preemptions": rq.preemptions[:n].copy(),
+                "rejected": rq.status[:n] == st.REJECTED,
+                "violated_s": rq.violated_s[:n].copy(),
+            }
+        )
+
+
+def _fit(config: ClusterConfig, trace: Trace) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Prompts after ``too_long``, and which requests are rejected."""
+    instance = config.instance
+    # The KV entry of the last output token is never computed.
+    longest = min(instance.max_model_len, instance.kv_tokens + 1)
+    prompt = trace.prompt_tokens.astype(np.int32)
+    room = longest - trace.output_tokens.astype(np.int64)
+    if config.too_long == "clip_prompt":
+        prompt = np.minimum(prompt, np.maximum(room, 1)).astype(np.int32)
+    rejected = prompt > room
+    if not instance.enable_chunked_prefill:
+        # Unchunked, the whole prompt must fit into one iteration, recomputed output included.
+        rejected |= prompt + trace.output_tokens.astype(np.int64) - 1 > instance.max_num_batched_tokens
+    return prompt, rejected

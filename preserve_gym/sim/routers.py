@@ -1,0 +1,132 @@
+"""Routers: compiled functions ``(view, request) -> instance``, called at each arrival.
+
+All have one signature, so the engine is compiled once and takes any of them.  Write your own::
+
+    from preserve_gym import router
+
+    @router
+    def shortest_prefill_queue(view, request):
+        best = view.ready[0]
+        for k in range(view.n_ready):
+            i = view.ready[k]
+            if view.queued_prefill_tokens[i] < view.queued_prefill_tokens[best]:
+                best = i
+        return best
+
+It must return one of ``view.ready[:view.n_ready]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numba import float64, int64, types
+
+from preserve_gym.errors import InputError
+from preserve_gym.sim.jit import typed_kernel
+from preserve_gym.sim.state import I8
+
+
+class RouterView(NamedTuple):
+    """What a router sees of the cluster at an arrival; arrays are int64 of shape (max_instances,)."""
+
+    ready: I8  # slots that are ready, ascending; the first n_ready count
+    n_ready: int
+    routed: int  # requests routed before this one
+    running: I8  # requests in the running batch
+    waiting: I8  # requests in the waiting queue
+    queued_prefill_tokens: I8  # prompt tokens of requests there without a first token
+    expected_tokens: I8  # prompt plus predicted output tokens of requests there
+    kv_blocks_used: I8
+    kv_blocks: int  # usable KV-cache blocks of an instance
+
+
+class RequestView(NamedTuple):
+    """What a router sees of the request."""
+
+    arrival_s: float
+    prompt_tokens: int
+    predicted_tokens: int  # predicted, never true, output tokens
+
+
+_array = types.Array(int64, 1, "C")
+ROUTER_SIGNATURE = int64(
+    types.NamedTuple(
+        (_array, int64, int64, _array, _array, _array, _array, _array, int64), RouterView
+    ),
+    types.NamedTuple((float64, int64, int64), RequestView),
+)
+
+
+def router(function: Callable[[Any, Any], int]) -> Any:
+    """Compile ``function(view: RouterView, request: RequestView) -> int`` into a router."""
+    return typed_kernel(ROUTER_SIGNATURE)(function)
+
+
+def _round_robin(view: RouterView, request: RequestView) -> int:
+    """The ready instances in turn."""
+    return view.ready[view.routed % view.n_ready]
+
+
+def _least_requests(view: RouterView, request: RequestView) -> int:
+    """Fewest requests running and waiting (join the shortest queue); ties to the lowest slot."""
+    best = view.ready[0]
+    for k in range(1, view.n_ready):
+        i = view.ready[k]
+        if view.running[i] + view.waiting[i] < view.running[best] + view.waiting[best]:
+            best = i
+    return best
+
+
+def _least_kv(view: RouterView, request: RequestView) -> int:
+    """Fewest KV-cache blocks in use; ties to the lowest slot."""
+    best = view.ready[0]
+    for k in range(1, view.n_ready):
+        i = view.ready[k]
+        if view.kv_blocks_used[i] < view.kv_blocks_used[best]:
+            best = i
+    return best
+
+
+def _preserve(view: RouterView, request: RequestView) -> int:
+    """PreServe's router (its published artifact): ``2*queued prefill + expected tokens``, least first.
+
+    Queued prefill is the current load, expected tokens (prompt plus predicted output of everything in
+    flight) the anticipated one; the weight 2 stands for the time of a prefill token over that of a
+    decode token.  Ties to the lowest slot.  Source: arXiv 2504.03702 and its artifact.
+    """
+    best = view.ready[0]
+    least = 2 * view.queued_prefill_tokens[best] + view.expected_tokens[best]
+    for k in range(1, view.n_ready):
+        i = view.ready[k]
+        score = 2 * view.queued_prefill_tokens[i] + view.expected_tokens[i]
+        if score < least:
+            best, least = i, score
+    return best
+
+
+ROUTERS: dict[str, Callable[[RouterView, RequestView], int]] = {
+    "round-robin": _round_robin,
+    "least-requests": _least_requests,
+    "least-kv": _least_kv,
+    "preserve": _preserve,
+}
+_compiled: dict[str, Any] = {}
+
+
+def get_router(name_or_router: Any) -> Any:
+    """The compiled router of that name, or the given one if it is compiled already.
+
+    Raises:
+        InputError: if there is no router of that name.
+    """
+    if not isinstance(name_or_router, str):
+        if not hasattr(name_or_router, "nopython_signatures"):
+            raise InputError(f"router: expected a name or a function made by @router, got {name_or_router!r}")
+        return name_or_router
+    if name_or_router not in ROUTERS:
+        raise InputError(f"router: expected one of {', '.join(ROUTERS)}, got {name_or_router!r}")
+    if name_or_router not in _compiled:
+        _compiled[name_or_router] = router(ROUTERS[name_or_router])
+    return _compiled[name_or_router]

@@ -214,3 +214,65 @@ class ClusterConfig:
     def to_mapping(self) -> dict[str, Any]:
         """The nested mapping that ``from_mapping`` reads back."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class WorkloadConfig:
+    """Traffic and what is predicted of it.
+
+    Attributes:
+        trace: name in the catalog, or path of a trace file.
+        rate_scale: factor on the request rate: superposition of shifted copies above 1, thinning below.
+        seed: of a synthetic trace, of rate scaling and of the errors of noisy predictions.
+        warmup_s: served before the scored part, with the initial fleet, so that queues and rates are
+            those of a running service.
+        horizon_s: length of the scored part; None: to the end of the trace.
+        start_s: where on the trace's clock the scored part starts, >= ``warmup_s``; None: drawn
+            at each reset.
+        window_s: length of a forecast window; windows lie on the trace's clock.
+        forecast_windows: windows in an observation's forecast, the current one included.
+        forecaster: ``naive``, ``noisy`` or ``oracle``; the last two know the future.
+        predictor: of output lengths, ``noisy`` or ``oracle``.
+    """
+
+    trace: str = "synthetic-chat"
+    rate_scale: float = 1.0
+    seed: int = 0
+    warmup_s: float = 300.0
+    horizon_s: float | None = 3600.0
+    start_s: float | None = None
+    window_s: float = 600.0
+    forecast_windows: int = 3
+    forecaster: str = "noisy"
+    predictor: str = "noisy"
+
+    def __post_init__(self) -> None:
+        _check(self, "rate_scale", 1e-6, 1e6)
+        _check(self, "seed", 0, 2**63 - 1, integer=True)
+        _check(self, "warmup_s", 0.0, 1e9)
+        if self.horizon_s is not None:
+            _check(self, "horizon_s", 1e-3, 1e9)
+        if self.start_s is not None:
+            _check(self, "start_s", self.warmup_s, 1e9)
+        _check(self, "window_s", 1.0, 1e9)
+        _check(self, "forecast_windows", 1, 1000, integer=True)
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Weights of the reward; ``preserve_gym.envs.reward`` gives the formula.
+
+    Attributes:
+        scale: of the whole, so that returns suit common learners.
+        violation_weight: cost of violating every request, in units of the cost of the largest fleet.
+        baseline_headroom: the subtracted baseline cost, as a multiple of the forecast need; it does
+            not depend on the actions.
+    """
+
+    scale: float = 0.05
+    violation_weight: float = 8.0
+    baseline_headroom: float = 1.3
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "violation_weight", "baseline_headroom"):
+            _check(self, name, 0.0, 1e9)

@@ -101,7 +101,8 @@ class Cluster:
         trace: the requests; ``arrival_s`` is the simulation's clock.
         router: name of a built-in router, or a function made by ``@router``.
         predicted_tokens: predicted output tokens, int, shape (len(trace),), each >= 1. Default: the
-            mean output of the trace for every request, that is, no prediction.
+            mean output of the trace for every request, that is, no prediction. None exceeds what the
+            model could still generate after the prompt.
         initial_instances: instances ready at ``start_s``; default ``min_instances``.
         start_s: the clock at the start; no request may arrive before.
         look_ahead: length of the look-ahead window in iterations.
@@ -157,7 +158,7 @@ class Cluster:
             trace.arrival_s.astype(np.float64),
             prompt,
             trace.output_tokens.astype(np.int32),
-            predicted_tokens.astype(np.int32),
+            np.minimum(predicted_tokens, np.maximum(config.instance.max_model_len - prompt, 1)).astype(np.int32),
         )
         self._requests.status[rejected] = st.REJECTED
         self._instances = st.make_instances(config)

@@ -1,0 +1,1 @@
+"""Learned policies will live here, with what trains them; there are none yet."""

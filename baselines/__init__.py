@@ -1,0 +1,1 @@
+"""Policies that do not learn: PreServe, its rivals, and bounds; run from the checkout."""

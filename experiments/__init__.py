@@ -1,0 +1,1 @@
+"""Commands that run, measure and compare policies; run from the checkout."""

@@ -1,0 +1,204 @@
+"""One cell of an experiment: a policy plays one workload from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from baselines import make_policy
+from baselines.base import Autoscaler
+from experiments.metrics import per_interval, summarize
+from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.sim.profile import InstanceProfile
+from preserve_gym.workload import Workload
+
+OFF, STARTING, READY, DRAINING = range(4)
+_PROGRESS_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same in all cells of an experiment.
+
+    Attributes:
+        cluster: the cluster.
+        workload: the workload; each cell sets its seed. ``start_s`` must be set, so that every policy
+            and every user plays the same stretch.
+        profile: what policies believe that one instance can serve; also the unit of load.
+    """
+
+    cluster: ClusterConfig
+    workload: WorkloadConfig
+    profile: InstanceProfile
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A policy of ``baselines.POLICIES`` on the workload of one seed."""
+
+    policy: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return f"{self.policy}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of a cell.
+
+    Attributes:
+        requests: one row per request of the scored part, columns of ``preserve_gym.sim.Cluster.results``.
+        intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
+        summary: the figures of ``experiments.metrics.summarize``.
+    """
+
+    requests: pd.DataFrame
+    intervals: pd.DataFrame
+    summary: dict[str, float]
+
+
+INTERVAL_COLUMNS: dict[str, str] = {
+    "time_s": "start of the interval on the trace's clock",
+    "action": "instances wanted by the policy at the start",
+    "arrived": "requests that arrived in it",
+    "prompt_tokens": "their prompt tokens",
+    "output_tokens": "their output tokens, as it turned out",
+    "violations": "SLO violations among them, as it turned out, rejections included",
+    "ttft_mean_s": "their mean TTFT (NaN: none)",
+    "load": "their tokens per second in instances that these need",
+    "forecast_load": "the same of the forecast for the current window, as known at the start",
+    "target": "instances starting or ready, as all that follows at the end",
+    "ready": "instances ready",
+    "starting": "instances starting",
+    "draining": "instances draining",
+    "running": "requests in batches",
+    "waiting": "requests in queues",
+    "kv_use_mean": "KV use of ready instances, mean (NaN: none ready)",
+    "kv_use_max": "KV use of ready instances, maximum (NaN: none ready)",
+    "anticipated_peak_mean": "anticipated peak of the KV use of ready instances, mean (NaN: none ready)",
+    "anticipated_peak_max": "the same, maximum (NaN: none ready)",
+    "completed": "requests completed in the interval",
+    "instance_s": "instance-seconds billed in the interval",
+}
+
+
+def build_policy(name: str, setting: Setting) -> Autoscaler:
+    """The policy of that name for a setting.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return make_policy(name, setting.cluster, setting.profile)
+
+
+@lru_cache(maxsize=1)
+def load_workload(config: WorkloadConfig) -> Workload:
+    """The workload of a config; the last one is kept, as several policies play it."""
+    return Workload(config)
+
+
+def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] | None = None) -> CellResult:
+    """Play a cell from the start of its workload to the end.
+
+    The seed decides the trace where it is synthetic, rate scaling and the errors of predictions.
+
+    Args:
+        on_progress: called now and then with the share done, 0 to 1.
+
+    Raises:
+        InputError: if the workload cannot be read or is too short.
+    """
+    workload = load_workload(replace(setting.workload, seed=cell.seed))
+    policy = build_policy(cell.policy, setting)
+    env = gym.make(
+        "preserve/Autoscale-v0",
+        disable_env_checker=True,
+        cluster=setting.cluster,
+        workload=workload,
+        profile=setting.profile,
+        router=policy.router,
+        interval_s=policy.interval_s,
+        obs_mode="dict",
+        action_mode="target",
+    )
+    try:
+        rows, end_s = _play(env, policy, cell.seed, setting.profile, on_progress)
+        base: Any = env.unwrapped
+        totals = base.episode_totals()
+        requests = base.results()
+    finally:
+        env.close()
+    start_s = rows["time_s"]
+    arrivals = per_interval(requests, start_s, end_s)
+    seconds = np.diff(np.append(start_s, end_s))
+    load = setting.profile.need(arrivals["prompt_tokens"] / seconds, arrivals["output_tokens"] / seconds)
+    intervals = pd.DataFrame(rows | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
+    summary = summarize(requests, totals, end_s - float(start_s[0]), setting.cluster.instance.gpus)
+    return CellResult(requests=requests, intervals=intervals, summary=summary)
+
+
+def _play(
+    env: gym.Env[Any, Any],
+    policy: Autoscaler,
+    seed: int,
+    profile: InstanceProfile,
+    on_progress: Callable[[float], None] | None,
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """Play an episode: the columns that must be read off on the way, and the end of the scored part."""
+    base: Any = env.unwrapped
+    observation, _ = env.reset(seed=seed)
+    first_s = float(observation["time_s"][0])
+    horizon_s = float(base.episode.horizon_s)
+    rows: dict[str, list[float]] = {}
+    state, truncated, steps = None, False, 0
+    while not truncated:
+        row: dict[str, float] = {
+            "time_s": float(observation["time_s"][0]),
+            "forecast_load": float(
+                profile.need(
+                    observation["forecast_prompt_tokens"][0] / float(observation["window_s"][0]),
+                    observation["forecast_output_tokens"][0] / float(observation["window_s"][0]),
+                )
+            ),
+        }
+        action, state = policy.predict(observation, state)
+        observation, _, _, truncated, info = env.step(action)
+        row |= _look(observation, info)
+        for name, value in row.items():
+            rows.setdefault(name, []).append(value)
+        steps += 1
+        if on_progress is not None and (truncated or steps % _PROGRESS_STEPS == 0):
+            on_progress(min(1.0, (float(observation["time_s"][0]) - first_s) / horizon_s))
+    return {name: np.array(values) for name, values in rows.items()}, first_s + horizon_s
+
+
+def _look(observation: Mapping[str, NDArray[np.float64]], info: Mapping[str, float]) -> dict[str, float]:
+    """The row of an interval as far as its last observation tells it."""
+    slots = observation["state"]
+    ready = slots == READY
+    row: dict[str, float] = {
+        "action": int(info["target"]),
+        "target": int(observation["target"][0]),
+        "ready": int(np.count_nonzero(ready)),
+        "starting": int(np.count_nonzero(slots == STARTING)),
+        "draining": int(np.count_nonzero(slots == DRAINING)),
+        "running": int(observation["running"].sum()),
+        "waiting": int(observation["waiting"].sum()),
+        "completed": int(info["completed"]),
+        "instance_s": float(info["instance_s"]),
+    }
+    for name, key in (("kv_use", "kv_use"), ("anticipated_peak", "anticipated_peak")):
+        values = observation[key][ready]
+        row[f"{name}_mean"] = float(values.mean()) if len(values) else np.nan
+        row[f"{name}_max"] = float(values.max()) if len(values) else np.nan
+    return row

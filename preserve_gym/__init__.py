@@ -1,0 +1,29 @@
+"""A GPU cluster that serves a large language model, as Gymnasium environments."""
+
+__version__ = "0.1.0"
+
+from preserve_gym.config import ClusterConfig, InstanceConfig, RewardConfig, SloConfig, WorkloadConfig
+from preserve_gym.envs import register
+from preserve_gym.errors import InputError
+from preserve_gym.latency import LatencyLaw
+from preserve_gym.sim import Cluster, router
+from preserve_gym.traces import Trace, load_trace
+from preserve_gym.workload import Workload
+
+__all__ = [
+    "Cluster",
+    "ClusterConfig",
+    "InputError",
+    "InstanceConfig",
+    "LatencyLaw",
+    "RewardConfig",
+    "SloConfig",
+    "Trace",
+    "Workload",
+    "WorkloadConfig",
+    "load_trace",
+    "register",
+    "router",
+]
+
+register()

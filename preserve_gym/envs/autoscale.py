@@ -1,0 +1,241 @@
+"""``preserve/Autoscale-v0``: how many instances, decided every control interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig, from_mapping
+from preserve_gym.envs.action import ScaleAction
+from preserve_gym.envs.observation import ScaleObservation
+from preserve_gym.envs.reward import reward_parts
+from preserve_gym.errors import InputError
+from preserve_gym.sim import Cluster, Snapshot
+from preserve_gym.sim.profile import InstanceProfile, profile_instance
+from preserve_gym.sim.state import READY
+from preserve_gym.workload import Episode, Workload
+
+
+class AutoscaleEnv(gym.Env[Any, Any]):
+    """An autoscaler sets how many instances serve a stream of LLM requests.
+
+    Requests arrive as in the workload, a router sends each to a ready instance, every instance runs
+    vLLM's continuous batching over its KV cache. New instances are ready after a cold start; surplus
+    ones finish what they have and go off.
+
+    **Step.** One control interval (10 s). The action takes effect at its start.
+
+    **Action.** ``action_mode="delta"``: Discrete(5), change of the target (starting + ready instances)
+    by -2 to +2, with ``action_masks()``. ``action_mode="target"``: Box(-1, 1, (1,)), from
+    ``min_instances`` to ``max_instances``.
+
+    **Observation.** ``obs_mode="flat"``: Box float32 of ``feature_names``. ``obs_mode="dict"``: physical
+    units, arrays per instance. Both are documented in ``preserve_gym.envs.observation``.
+
+    **Reward.** Minus the cost of the fleet minus the weighted SLO violations of the interval, less a
+    baseline that no action changes; exact formula in ``preserve_gym.envs.reward``.
+
+    **Start.** ``initial_instances`` ready (default: the forecast need at the start, PreServe's Tier 1)
+    serve an unscored warm-up.
+
+    **End.** Truncated after ``horizon_s``, to be bootstrapped; never terminated. ``results()`` then
+    serves what is left in the queues, with the fleet frozen, so that every request is decided.
+
+    **Info.** ``time_s`` (trace's clock), ``target``, ``ready``; of the interval: ``arrived``,
+    ``completed``, ``violations``, ``instance_s``, ``reward_cost``, ``reward_slo``.
+
+    **Versions.** v0: first version; may still change until release 1.0.
+
+    Args:
+        cluster: configuration of the cluster, or a mapping of its fields.
+        workload: configuration, mapping, or a ``Workload`` to share between environments.
+        router: name of a built-in router, or one made by ``@router``.
+        interval_s: length of the control interval.
+        obs_mode: ``flat`` or ``dict``.
+        action_mode: ``delta`` or ``target``.
+        reward: weights of the reward, or a mapping.
+        initial_instances: ready at the start of the warm-up; None: the forecast need.
+        render_mode: None or ``ansi``.
+
+    Raises:
+        InputError: on options that do not fit.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
+
+    def __init__(
+        self,
+        cluster: ClusterConfig | Mapping[str, Any] | None = None,
+        workload: WorkloadConfig | Mapping[str, Any] | Workload | None = None,
+        router: Any = "least-requests",
+        interval_s: float = 10.0,
+        obs_mode: str = "flat",
+        action_mode: str = "delta",
+        reward: RewardConfig | Mapping[str, Any] | None = None,
+        initial_instances: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise InputError(f"render_mode: expected None or ansi, got {render_mode!r}")
+        if not (math.isfinite(interval_s) and interval_s > 0):
+            raise InputError(f"interval_s: expected a finite number > 0, got {interval_s!r}")
+        self.render_mode = render_mode
+        self.cluster_config: ClusterConfig = _config(ClusterConfig, cluster)
+        self.reward_config: RewardConfig = _config(RewardConfig, reward)
+        self.workload = (
+            workload if isinstance(workload, Workload) else Workload(_config(WorkloadConfig, workload))
+        )
+        low, high = self.cluster_config.min_instances, self.cluster_config.max_instances
+        if initial_instances is not None and not low <= initial_instances <= high:
+            raise InputError(f"initial_instances: expected an integer in [{low}, {high}], got {initial_instances!r}")
+        self.router = router
+        self.interval_s = float(interval_s)
+        self.profile: InstanceProfile = self.workload.profile(self.cluster_config)
+        self._initial_instances = initial_instances
+        self._action = ScaleAction(action_mode, low, high)
+        self._observation = ScaleObservation(obs_mode, self.cluster_config, self.workload, self.profile)
+        self.action_space = self._action.space
+        self.observation_space = self._observation.space
+        self.feature_names = self._observation.feature_names
+        self.cluster: Cluster
+        self._episode: Episode
+        self._ended = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw an episode, serve its warm-up and observe."""
+        super().reset(seed=seed)
+        self._episode = episode = self.workload.episode(self.np_random)
+        initial = self._initial_instances
+        if initial is None:
+            low, high = self._action.min_instances, self._action.max_instances
+            initial = min(max(math.ceil(self._forecast_need(episode.start_s)), low), high)
+        self.cluster = Cluster(
+            self.cluster_config,
+            episode.trace,
+            self.router,
+            predicted_tokens=episode.predicted_tokens,
+            initial_instances=initial,
+            start_s=episode.start_s - episode.warmup_s,
+        )
+        lead_in_s = max(episode.start_s - self.interval_s, episode.start_s - episode.warmup_s)
+        self.cluster.run_until(lead_in_s)
+        before = self.cluster.totals()
+        self.cluster.run_until(episode.start_s)
+        self._snapshot = self.cluster.snapshot()
+        self._start_totals = dict(self._snapshot.totals)
+        self._step_count = 0
+        self._ended = False
+        interval = _change(before, self._snapshot)
+        return (
+            self._observation.build(self._snapshot, interval, self._snapshot.target),
+            self._info(interval, 0.0, 0.0),
+        )
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Scale, serve one control interval and observe."""
+        if self._ended:
+            raise gym.error.ResetNeeded("the episode has ended: call reset() first")
+        episode, last = self._episode, self._snapshot
+        self.cluster.scale_to(self._action.to_target(action, last.target))
+        self._step_count += 1
+        end_s = episode.start_s + episode.horizon_s
+        time_s = episode.start_s + self._step_count * self.interval_s
+        # An interval shorter than a nanosecond is rounding, not an interval.
+        self._ended = time_s >= end_s - 1e-9
+        time_s = end_s if self._ended else time_s
+        need = self._forecast_need(last.time_s)
+        self.cluster.run_until(time_s)
+        self._snapshot = self.cluster.snapshot()
+        interval = _change(last.totals, self._snapshot)
+        cost, slo = reward_parts(
+            self.reward_config,
+            instance_s=interval["instance_s"],
+            baseline_instances=need,
+            violations=int(interval["violations"]),
+            requests_per_interval=self.workload.mean_rate_rps * self.interval_s,
+            max_instances=self.cluster_config.max_instances,
+            interval_s=self.interval_s,
+            duration_s=time_s - last.time_s,
+        )
+        return (
+            self._observation.build(self._snapshot, interval, last.target),
+            cost + slo,
+            False,
+            self._ended,
+            self._info(interval, cost, slo),
+        )
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions stay within the bounds, bool of shape (5,); ``action_mode="delta"`` only."""
+        if self._action.mode != "delta":
+            raise InputError("action_masks: exist for action_mode='delta' only")
+        return self._action.mask(self._snapshot.target)
+
+    def target_to_action(self, target: int) -> NDArray[np.float32]:
+        """The action that asks for ``target`` instances; ``action_mode="target"`` only."""
+        return self._action.from_target(target)
+
+    def episode_totals(self) -> dict[str, float]:
+        """Change of each of ``TOTALS`` since the start of the scored part."""
+        return _change(self._start_totals, self._snapshot)
+
+    def results(self) -> pd.DataFrame:
+        """Per-request results of the scored part, after the queues are served to the end.
+
+        Columns as in ``Cluster.results``. The episode is over afterwards.
+        """
+        self._ended = True
+        self.cluster.settle()
+        results = self.cluster.results()
+        return results[results["arrival_s"] >= self._episode.start_s].reset_index(drop=True)
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """One line of text in ``ansi`` mode, None otherwise."""
+        if self.render_mode != "ansi":
+            return None
+        s = self._snapshot
+        marks = "".join("·o#-"[state] for state in s.state)
+        return (
+            f"{s.time_s:10.1f} s  [{marks}]  target {s.target}  running {s.running.sum()}  "
+            f"waiting {s.waiting.sum()}  KV {s.kv_use[s.state == READY].mean():.0%}"
+        )
+
+    def _forecast_need(self, time_s: float) -> float:
+        prompt, output, _ = self.workload.forecast_at(time_s)
+        window_s = self.workload.config.window_s
+        return float(self.profile.need(prompt[0] / window_s, output[0] / window_s))
+
+    def _info(self, interval: Mapping[str, float], cost: float, slo: float) -> dict[str, Any]:
+        return {
+            "time_s": self._snapshot.time_s,
+            "target": self._snapshot.target,
+            "ready": int(np.count_nonzero(self._snapshot.state == READY)),
+            "arrived": int(interval["arrived"]),
+            "completed": int(interval["completed"]),
+            "violations": int(interval["violations"]),
+            "instance_s": float(interval["instance_s"]),
+            "reward_cost": cost,
+            "reward_slo": slo,
+        }
+
+
+def _change(before: Mapping[str, float], after: Snapshot) -> dict[str, float]:
+    return {name: value - before[name] for name, value in after.totals.items()}
+
+
+def _config(cls: Any, value: Any) -> Any:
+    if value is None:
+        return cls()
+    if isinstance(value, cls):
+        return value
+    if isinstance(value, Mapping):
+        return from_mapping(cls, value)
+    raise InputError(f"expected a {cls.__name__} or a mapping of its fields, got {value!r}")

@@ -1,0 +1,148 @@
+"""What one instance can serve: the rates that heuristics and observations measure load in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preserve_gym.config import ClusterConfig
+from preserve_gym.errors import InputError
+from preserve_gym.sim.cluster import Cluster
+from preserve_gym.traces.trace import Trace
+
+_PRECISION = 0.01
+
+
+@dataclass(frozen=True)
+class InstanceProfile:
+    """The load at which one instance just meets the SLO, for one mix of request lengths.
+
+    Attributes:
+        requests_per_s: requests.
+        prompt_tokens_per_s: prompt tokens, PreServe's mu_p.
+        output_tokens_per_s: output tokens, mu_d.
+        total_tokens_per_s: both, mu_t.
+        in_flight: mean number of requests in the instance at that load.
+        unloaded_attainment: SLO attainment of requests that have the instance to themselves. Where it
+            is below the wanted attainment, no fleet can reach that, and the profile holds the load at
+            which as much again is lost to queueing as the wanted attainment allows.
+    """
+
+    requests_per_s: float
+    prompt_tokens_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    in_flight: float
+    unloaded_attainment: float
+
+    def need(self, prompt_tokens_per_s: Any, output_tokens_per_s: Any) -> Any:
+        """Instances that a load needs, not rounded; scalars or arrays (PreServe's Algorithm 2)."""
+        return np.maximum(
+            np.maximum(
+                prompt_tokens_per_s / self.prompt_tokens_per_s,
+                output_tokens_per_s / self.output_tokens_per_s,
+            ),
+            (prompt_tokens_per_s + output_tokens_per_s) / self.total_tokens_per_s,
+        )
+
+
+def profile_instance(
+    cluster: ClusterConfig,
+    prompt_tokens: NDArray[np.integer[Any]],
+    output_tokens: NDArray[np.integer[Any]],
+    *,
+    attainment: float = 0.99,
+    duration_s: float = 600.0,
+    seed: int = 0,
+) -> InstanceProfile:
+    """Find the highest load of one instance with at least ``attainment`` of the requests in time.
+
+    PreServe's Algorithm 1 in an open loop: Poisson arrivals over ``duration_s`` with lengths drawn in
+    pairs from those given; the rate is found by bisection to 1 %, on the same random numbers for every
+    rate. (A closed loop, or a short window, misjudges the capacity by a factor.) Requests that can
+    never fit are left out.
+
+    Args:
+        prompt_tokens, output_tokens: the mix, integers of shape (n,), n >= 1.
+
+    Raises:
+        InputError: if no request fits the instance.
+    """
+    instance = cluster.instance
+    longest = min(instance.max_model_len, instance.kv_tokens + 1)
+    fits = np.flatnonzero(prompt_tokens.astype(np.int64) + output_tokens <= longest)
+    if len(fits) == 0:
+        raise InputError(
+            f"instance {instance.name!r}: no request of the workload fits its {longest} tokens "
+            f"(max_model_len {instance.max_model_len}, KV cache {instance.kv_tokens})"
+        )
+    single = replace(cluster, min_instances=1, max_instances=1)
+
+    def serve(rate: float) -> tuple[float, float, Trace]:
+        """Attainment, mean end-to-end latency and the trace at ``rate`` requests/s."""
+        n = int(rate * duration_s + 6.0 * np.sqrt(rate * duration_s) + 10.0)
+        rows = fits[_draw(np.random.default_rng(seed), len(fits), n)]
+        arrival_s = np.cumsum(np.random.default_rng(seed + 1).exponential(size=n)) / rate
+        kept = arrival_s < duration_s
+        trace = Trace(
+            arrival_s=arrival_s[kept],
+            prompt_tokens=prompt_tokens[rows][kept],
+            output_tokens=output_tokens[rows][kept],
+        )
+        served = Cluster(single, trace)
+        served.settle()
+        results = served.results()
+        in_time = 1.0 - float(results["violated_s"].notna().mean())
+        return in_time, float((results["completed_s"] - results["arrival_s"]).mean()), trace
+
+    # A request at a time: so rarely that they do not meet.
+    alone = _alone(single, prompt_tokens[fits], output_tokens[fits], seed)
+    wanted = min(attainment, alone - (1.0 - attainment))
+    low, high = 0.0, 1.0
+    while serve(high)[0] >= wanted:
+        low, high = high, 2.0 * high
+    while low == 0.0 or high - low > _PRECISION * low:
+        middle = 0.5 * (low + high)
+        if serve(middle)[0] >= wanted:
+            low = middle
+        else:
+            high = middle
+        if high < 1e-6:
+            raise InputError(f"instance {instance.name!r} cannot serve the workload within the SLO at any rate")
+    _, latency_s, trace = serve(low)
+    prompt = float(trace.prompt_tokens.mean()) * low
+    output = float(trace.output_tokens.mean()) * low
+    return InstanceProfile(
+        requests_per_s=low,
+        prompt_tokens_per_s=prompt,
+        output_tokens_per_s=output,
+        total_tokens_per_s=prompt + output,
+        in_flight=low * latency_s,
+        unloaded_attainment=alone,
+    )
+
+
+def _draw(rng: np.random.Generator, n: int, size: int) -> NDArray[np.int64]:
+    """``size`` draws out of ``n``, the same first ones whatever ``size``."""
+    return (rng.random(size) * n).astype(np.int64)
+
+
+def _alone(
+    cluster: ClusterConfig,
+    prompt_tokens: NDArray[np.integer[Any]],
+    output_tokens: NDArray[np.integer[Any]],
+    seed: int,
+) -> float:
+    """SLO attainment of up to 1,000 requests that have the instance to themselves."""
+    rows = _draw(np.random.default_rng(seed), len(prompt_tokens), min(1000, len(prompt_tokens)))
+    trace = Trace(
+        arrival_s=np.arange(len(rows)) * 1e6,
+        prompt_tokens=prompt_tokens[rows],
+        output_tokens=output_tokens[rows],
+    )
+    served = Cluster(cluster, trace)
+    served.settle()
+    return 1.0 - float(served.results()["violated_s"].notna().mean())

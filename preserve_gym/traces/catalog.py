@@ -1,0 +1,117 @@
+"""Traces by name: the public data sets that can be replayed and the synthetic services."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from preserve_gym.data import ENVIRONMENT_VARIABLE, data_dir, find_data
+from preserve_gym.errors import InputError
+from preserve_gym.traces.readers import parse_azure, read_bytes, read_trace
+from preserve_gym.traces.synthetic import synthetic_trace
+from preserve_gym.traces.trace import Trace
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A public trace and where it comes from.
+
+    Attributes:
+        files: names under ``traces/`` of the data folder by which it is found, the first preferred;
+            each plain or gzip-compressed.
+        source: public project, path and commit of the original.
+        licence: licence of the data.
+        citation: what to cite.
+        rows: requests.
+        sha256: of the original file, decompressed.
+    """
+
+    files: tuple[str, ...]
+    source: str
+    licence: str
+    citation: str
+    rows: int
+    sha256: str
+
+
+_AZURE_COMMIT = "b469a113cedca53ddc3bdea71a143dc4b7d8700c"
+_AZURE = "github.com/Azure/AzurePublicDataset, data/AzureLLMInferenceTrace_{}.csv, commit " + _AZURE_COMMIT
+_SPLITWISE = 'Patel et al., "Splitwise: Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024'
+
+DATASETS: dict[str, Dataset] = {
+    "azure-2023-conv": Dataset(
+        files=(
+            "azure_llm_2023_conv.csv.gz",
+            "AzureLLMInferenceTrace_conv.csv",
+            "AzureLLMInferenceTrace_conv.csv.gz",
+        ),
+        source=_AZURE.format("conv"),
+        licence="CC BY 4.0",
+        citation=_SPLITWISE,
+        rows=19_366,
+        sha256="2f1e5b666d4e3055fdbba98598ce2ec307767b9064e03e2fa46676dbcc7d0bf8",
+    ),
+    "azure-2023-code": Dataset(
+        files=(
+            "azure_llm_2023_code.csv.gz",
+            "AzureLLMInferenceTrace_code.csv",
+            "AzureLLMInferenceTrace_code.csv.gz",
+        ),
+        source=_AZURE.format("code"),
+        licence="CC BY 4.0",
+        citation=_SPLITWISE,
+        rows=8_819,
+        sha256="54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e60fe5bb4f2277fb6",
+    ),
+}
+
+SYNTHETIC: dict[str, str] = {"synthetic-chat": "chat", "synthetic-code": "code"}
+"""Catalog name to the kind of ``synthetic_trace``."""
+
+
+def trace_names() -> tuple[str, ...]:
+    """Every name that ``load_trace`` knows."""
+    return (*DATASETS, *SYNTHETIC)
+
+
+def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
+    """A trace by catalog name, or from a file of any format that ``read_trace`` knows.
+
+    Args:
+        name_or_path: a name of ``trace_names()``, or the path of a file.
+        seed: of a synthetic trace (one day); others do not depend on it.
+
+    Raises:
+        InputError: on an unknown name, a data set that is not on this machine (the message says where
+            to get it), a file that is not the original of its data set, or a malformed file.
+    """
+    name = str(name_or_path)
+    if name in SYNTHETIC:
+        return synthetic_trace(SYNTHETIC[name], seed=seed)
+    if name in DATASETS:
+        return _load_dataset(name, DATASETS[name])
+    path = Path(name_or_path)
+    if path.suffix or path.exists() or len(path.parts) > 1:
+        return read_trace(path)
+    close = difflib.get_close_matches(name, trace_names(), n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise InputError(f"trace {name!r}: expected a file or one of {', '.join(trace_names())}{hint}")
+
+
+def _load_dataset(name: str, dataset: Dataset) -> Trace:
+    path = next((path for file in dataset.files if (path := find_data(f"traces/{file}"))), None)
+    if path is None:
+        raise InputError(
+            f"trace {name!r}: not on this machine; get it from {dataset.source} and put it at "
+            f"{data_dir() / 'traces' / dataset.files[1]}, or set {ENVIRONMENT_VARIABLE} to the folder that "
+            f"holds traces/{dataset.files[0]}"
+        )
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != dataset.sha256:
+        raise InputError(
+            f"{path}: expected the original of {name} (decompressed SHA-256 {dataset.sha256[:12]}...), got "
+            f"other content; get it again from {dataset.source}, or pass a file of your own by its path"
+        )
+    return parse_azure(path, content, name)

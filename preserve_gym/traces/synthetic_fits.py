@@ -1,0 +1,125 @@
+"""The figures of the synthetic services, fitted to public traces of Azure's LLM services.
+
+Sources (Azure/AzurePublicDataset, CC BY 4.0):
+
+* AzureLLMInferenceTrace 2023 (Patel et al., "Splitwise", ISCA 2024), one hour each of a conversation
+  and a code service: lengths, silence, ripple and bin noise;
+* AzureLLMInferenceDataset 2024 (Stojkovic et al., "DynamoLLM", HPCA 2025), hourly counts of one week
+  (UTC): the profile of a weekday and the swell around it.
+
+``tests/fit_synthetic.py`` is the recipe, and a test asserts that it gives these figures again. Two
+things to know: an hour is a small sample of ripple and silence; and the service of 2024, eight times
+larger than that of 2023, is smoother inside an hour (10-minute counts of conversation move by 4 %
+from one to the next, in 2023 by 20 %). The fit follows 2023, whose request rate it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """A log-normal Ornstein-Uhlenbeck process: standard deviation of the log, correlation time."""
+
+    log_std: float
+    correlation_s: float
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A service that alternates between busy and idle periods.
+
+    Busy periods are exponential. An idle one lasts ``idle_min_s`` plus an exponential time whose mean
+    is ``idle_short_s`` or ``idle_long_s`` with equal probability.
+    """
+
+    busy_mean_s: float
+    idle_min_s: float
+    idle_short_s: float
+    idle_long_s: float
+
+    @property
+    def idle_mean_s(self) -> float:
+        """Mean of the idle periods."""
+        return self.idle_min_s + (self.idle_short_s + self.idle_long_s) / 2
+
+
+@dataclass(frozen=True)
+class ServiceFit:
+    """What ``synthetic_trace`` needs to know of a service.
+
+    Attributes:
+        default_rate_rps: requests per second over a weekday unless the caller sets it (not fitted).
+        hourly_rate: mean rate of each hour of a weekday (UTC) over that of the day.
+        swell, ripple: modulation over hours, and over seconds to minutes.
+        bin_variance: variance of the gamma noise in a bin of 0.5 s, mean 1.
+        silence: its busy and idle periods, or None if it never falls silent.
+        length_correlation: Spearman's rank correlation of prompt and output tokens, in [-1/3, 1/3].
+        prompt_quantiles, output_quantiles: tokens at each of ``QUANTILE_LEVELS``.
+    """
+
+    default_rate_rps: float
+    hourly_rate: tuple[float, ...]
+    swell: Modulation
+    ripple: Modulation
+    bin_variance: float
+    silence: Silence | None
+    length_correlation: float
+    prompt_quantiles: tuple[int, ...]
+    output_quantiles: tuple[int, ...]
+
+
+# fmt: off
+QUANTILE_LEVELS: tuple[float, ...] = (
+    0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25, 0.275, 0.3, 0.325,
+    0.35, 0.375, 0.4, 0.425, 0.45, 0.475, 0.5, 0.525, 0.55, 0.575, 0.6, 0.625, 0.65, 0.675, 0.7, 0.725, 0.75,
+    0.775, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1,
+)
+
+SERVICES: dict[str, ServiceFit] = {
+    "chat": ServiceFit(
+        default_rate_rps=8.0,
+        hourly_rate=(
+            0.89, 0.964, 0.964, 0.791, 0.799, 0.867, 1.01, 1.081, 1.111, 1.079, 0.98, 1.027, 1.142, 1.273,
+            1.337, 1.249, 1.135, 1.078, 1.082, 1.02, 0.931, 0.77, 0.696, 0.721,
+        ),
+        swell=Modulation(log_std=0.094, correlation_s=32400.0),
+        ripple=Modulation(log_std=0.238, correlation_s=175.0),
+        bin_variance=0.023,
+        silence=None,
+        length_correlation=0.07,
+        prompt_quantiles=(
+            2, 17, 29, 91, 161, 181, 200, 207, 235, 372, 379, 387, 393, 396, 400, 403, 407, 414, 428, 703,
+            922, 984, 1005, 1020, 1034, 1045, 1058, 1071, 1083, 1097, 1112, 1130, 1153, 1189, 1277, 1315,
+            1434, 1876, 2309, 2734, 4075, 4083, 4090, 4098, 4142, 4831, 6179, 14050,
+        ),
+        output_quantiles=(
+            7, 14, 16, 24, 32, 41, 48, 54, 60, 67, 72, 77, 82, 85, 88, 91, 93, 96, 99, 103, 108, 113, 120,
+            129, 139, 151, 162, 177, 195, 217, 373, 384, 391, 395, 396, 400, 406, 411, 416, 424, 430, 451,
+            509, 540, 601, 643, 954, 1000,
+        ),
+    ),
+    "code": ServiceFit(
+        default_rate_rps=4.0,
+        hourly_rate=(
+            0.705, 0.678, 0.637, 0.518, 0.412, 0.341, 0.293, 0.246, 0.229, 0.235, 0.251, 0.366, 0.684, 1.177,
+            1.674, 1.835, 1.736, 1.979, 2.189, 2.237, 2.106, 1.53, 1.113, 0.829,
+        ),
+        swell=Modulation(log_std=0.118, correlation_s=30600.0),
+        ripple=Modulation(log_std=0.641, correlation_s=3.0),
+        bin_variance=0.07,
+        silence=Silence(busy_mean_s=9.0, idle_min_s=2.0, idle_short_s=1.8, idle_long_s=48.4),
+        length_correlation=-0.02,
+        prompt_quantiles=(
+            3, 12, 17, 35, 50, 75, 102, 147, 185, 232, 299, 386, 484, 578, 679, 770, 863, 939, 1016, 1075,
+            1153, 1261, 1370, 1469, 1585, 1690, 1798, 1909, 2048, 2164, 2305, 2433, 2578, 2744, 2942, 3192,
+            3538, 3920, 4434, 5188, 6097, 7303, 7435, 7436, 7436, 7436, 7437, 7437,
+        ),
+        output_quantiles=(
+            6, 6, 6, 6, 6, 6, 6, 7, 7, 7, 8, 8, 9, 9, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 16,
+            16, 18, 19, 20, 22, 24, 26, 29, 33, 39, 46, 55, 69, 90, 128, 171, 251, 359, 825, 1899,
+        ),
+    ),
+}
+# fmt: on

@@ -1,0 +1,173 @@
+"""A trace: when requests arrive and how many tokens each reads and writes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from preserve_gym.errors import InputError
+
+INT32_MAX = 2**31 - 1
+SECONDS_PER_DAY = 86_400.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Requests in order of arrival, one array per column; the arrays are read-only.
+
+    Attributes:
+        arrival_s: float64[n], seconds since the trace's clock zero, >= 0, never decreasing.
+        prompt_tokens: int32[n], tokens of the prompt, >= 1.
+        output_tokens: int32[n], tokens generated, >= 1.
+        request_class: int32[n] or None, service class of each request, >= 0.
+        name: what it is, for tables, files and error messages.
+        clock_s: time of day at ``arrival_s = 0``, seconds since midnight, in [0, 86400).
+        span_s: length of the recording in seconds; by default it ends with the last arrival.
+
+    Raises:
+        InputError: naming the trace, the field, the row (from 0) and what was expected.
+    """
+
+    arrival_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int32]
+    output_tokens: NDArray[np.int32]
+    request_class: NDArray[np.int32] | None = None
+    name: str = ""
+    clock_s: float = 0.0
+    span_s: float = field(default=-1.0)
+
+    def __post_init__(self) -> None:
+        arrival_s = self._arrivals(self.arrival_s)
+        self._set("arrival_s", arrival_s)
+        for name, least in (("prompt_tokens", 1), ("output_tokens", 1), ("request_class", 0)):
+            values = getattr(self, name)
+            if values is not None:
+                self._set(name, self._integers(name, values, least))
+        last_s = float(arrival_s[-1]) if len(arrival_s) else 0.0
+        if self.span_s == -1.0:
+            object.__setattr__(self, "span_s", last_s)
+        elif not (math.isfinite(self.span_s) and self.span_s >= last_s):
+            raise self._error("span_s", f"a finite number >= the last arrival ({last_s:g})", self.span_s)
+        if not 0.0 <= self.clock_s < SECONDS_PER_DAY:
+            raise self._error("clock_s", "seconds since midnight in [0, 86400)", self.clock_s)
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def row_range(self, start_s: float, end_s: float) -> slice:
+        """Rows that arrive in [start_s, end_s), as a slice of the columns."""
+        if not start_s <= end_s:
+            raise InputError(f"{self._where()}: expected start_s <= end_s, got {start_s!r} and {end_s!r}")
+        first, last = np.searchsorted(self.arrival_s, (start_s, end_s), side="left")
+        return slice(int(first), int(last))
+
+    def slice(self, start_s: float, end_s: float) -> Trace:
+        """The requests that arrive in [start_s, end_s), as a trace that starts at ``start_s``.
+
+        Arrivals become relative to ``start_s`` and ``clock_s`` moves with them, so each request keeps
+        its time of day. ``span_s`` is ``end_s - start_s``.
+
+        Raises:
+            InputError: unless 0 <= start_s <= end_s, both finite.
+        """
+        if not 0.0 <= start_s <= end_s < math.inf:
+            raise InputError(
+                f"{self._where()}: expected 0 <= start_s <= end_s, got {start_s!r} and {end_s!r}"
+            )
+        rows = self.row_range(start_s, end_s)
+        span_s = end_s - start_s
+        return Trace(
+            # Rounding must not carry an arrival past the end of the slice.
+            arrival_s=np.minimum(self.arrival_s[rows] - start_s, span_s),
+            prompt_tokens=self.prompt_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            request_class=None if self.request_class is None else self.request_class[rows],
+            name=self.name,
+            clock_s=(self.clock_s + start_s) % SECONDS_PER_DAY,
+            span_s=span_s,
+        )
+
+    def window_count(self, window_s: float) -> int:
+        """Windows [k*window_s, (k+1)*window_s) that the recording touches, at least one.
+
+        Raises:
+            InputError: unless ``window_s`` is finite and positive, and at most 10 million windows.
+        """
+        if not (math.isfinite(window_s) and window_s > 0):
+            raise InputError(f"window_s: expected a finite number > 0, got {window_s!r}")
+        if self.span_s / window_s > 1e7:
+            raise InputError(
+                f"window_s: expected at most 10,000,000 windows in the {self.span_s:g} s of {self._where()}, "
+                f"got windows of {window_s!r} s"
+            )
+        last = int(self.arrival_s[-1] // window_s) + 1 if len(self) else 1
+        return max(last, math.ceil(self.span_s / window_s), 1)
+
+    def window_tokens(self, window_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Prompt and output tokens that arrive in each window of the trace's clock.
+
+        Window k covers ``arrival_s`` in [k*window_s, (k+1)*window_s). A request counts whole in the
+        window of its arrival. The last window may be incomplete: the recording may end inside it.
+
+        Returns:
+            Two arrays float64[k], tokens per window.
+        """
+        count = self.window_count(window_s)
+        window = (self.arrival_s // window_s).astype(np.int64)
+        prompt_tokens, output_tokens = (
+            np.bincount(window, weights=tokens, minlength=count).astype(np.float64, copy=False)
+            for tokens in (self.prompt_tokens, self.output_tokens)
+        )
+        return prompt_tokens, output_tokens
+
+    def _where(self) -> str:
+        return f"trace {self.name!r}" if self.name else "trace"
+
+    def _error(self, name: str, expected: str, value: object, row: int | None = None) -> InputError:
+        at = "" if row is None else f"row {row}: "
+        shown = value.item() if isinstance(value, np.generic) else value
+        return InputError(f"{self._where()}: {at}{name}: expected {expected}, got {shown!r}")
+
+    def _set(self, name: str, values: NDArray) -> None:
+        values.flags.writeable = False
+        object.__setattr__(self, name, values)
+
+    def _arrivals(self, values: ArrayLike) -> NDArray[np.float64]:
+        try:
+            array = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{self._where()}: arrival_s: expected numbers (seconds)") from None
+        if array.ndim != 1:
+            raise self._error("arrival_s", "a one-dimensional array", f"shape {array.shape}")
+        bad = ~(np.isfinite(array) & (array >= 0.0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise self._error("arrival_s", "a finite number of seconds >= 0", array[row], row)
+        falls = np.diff(array) < 0.0
+        if falls.any():
+            row = int(np.argmax(falls)) + 1
+            raise self._error(
+                "arrival_s", f"at least that of the row before ({array[row - 1]:g})", array[row], row
+            )
+        return array
+
+    def _integers(self, name: str, values: ArrayLike, least: int) -> NDArray[np.int32]:
+        array = np.asarray(values)
+        if array.ndim != 1 or len(array) != len(self.arrival_s):
+            raise self._error(
+                name, f"one value per arrival, shape ({len(self.arrival_s)},)", f"shape {array.shape}"
+            )
+        expected = f"an integer in [{least}, {INT32_MAX}]"
+        if array.size == 0:
+            return np.empty(0, np.int32)
+        if array.dtype.kind not in "iuf":
+            raise InputError(f"{self._where()}: {name}: expected integers, got {array.dtype} values")
+        with np.errstate(invalid="ignore"):
+            bad = ~((array >= least) & (array <= INT32_MAX) & (array == np.floor(array)))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise self._error(name, expected, array[row], row)
+        return array.astype(np.int32)

@@ -1,0 +1,580 @@
+"""The slow, obvious simulator that guards the fast engine: plain Python, one iteration at a time.
+
+Nothing here is clever. A request is an object, the queues of an instance are Python lists, every
+iteration is visited and every sum is taken anew, so that a reader can hold each line against the rules
+that were read in vLLM's own scheduler. It shares only the configuration with ``preserve_gym``.
+
+An instance follows vLLM's V1 scheduler: first come first served, chunked prefill, preemption by
+recomputation, synchronous or asynchronous. The cluster puts the events of one instant in this order:
+
+1. ends of iterations (an instance that drained empty is off at once),
+2. starting instances become ready,
+3. deadlines,
+4. the snapshot and the control action (between two calls of ``run_until``),
+5. arrivals, in the order of the trace,
+6. new batches.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from preserve_gym.config import ClusterConfig, InstanceConfig
+
+OFF, STARTING, READY, DRAINING = range(4)
+
+
+@dataclass(eq=False)
+class Request:
+    """A request: what it asks for, what became of it, and what its scheduler knows of it."""
+
+    index: int  # its place in the trace
+    arrival_s: float
+    prompt_tokens: int  # shortened if it is clipped
+    output_tokens: int
+    predicted_tokens: int  # predicted output length
+
+    routed_before: int = 0  # requests of the cluster that were routed before it
+    instance: int | None = None  # where it was routed to; None before its arrival or if rejected
+    first_scheduled_s: float | None = None  # start of its first iteration, known once that batch is formed
+    first_token_s: float | None = None  # end of the iteration that produced its first token
+    completed_s: float | None = None  # end of the iteration that produced its last token
+    preemptions: int = 0
+    rejected: bool = False
+    violated_at_s: float | None = None  # its first missed deadline, or its arrival if rejected
+
+    generated: int = 0  # output tokens whose iteration has ended
+    pending: int = 0  # output tokens of batches formed but not ended; up to 2 if asynchronous
+    computed: int = 0  # tokens whose KV cache is computed, or will be by a batch already formed
+    blocks: int = 0  # KV blocks held
+    sampled: bool = False  # a token was sampled since its last admission: from then on it decodes
+
+    @property
+    def known_tokens(self) -> int:
+        """Prompt and the output tokens that the scheduler has received."""
+        return self.prompt_tokens + self.generated
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens of one request in a batch: a piece of its prefill, or one decoded token."""
+
+    request: Request
+    tokens: int
+    computed_before: int
+    is_decode: bool
+    samples_token: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One iteration: what it computes, and when."""
+
+    chunks: list[Chunk]
+    start_s: float
+    end_s: float
+
+
+class Instance:
+    """One model replica: vLLM's scheduler, its block pool, and the iterations in flight."""
+
+    def __init__(self, index: int, config: InstanceConfig) -> None:
+        self.index = index  # its slot in the cluster
+        self.config = config
+        self.state = OFF
+        self.started_s: float | None = None
+        self.ready_at_s: float | None = None
+        self.drained_as = 0  # the n-th instance of the cluster to begin draining; counts while draining
+        self.waiting: deque[Request] = deque()  # hold no blocks; the head is admitted first
+        self.running: list[Request] = []  # hold blocks; in the order of their last admission
+        self.batches: deque[Batch] = deque()  # formed and not ended; the first one is executing
+        self.form_at_s: float | None = None  # instant at which to form batches
+        self.iterations = 0
+        self.empty_schedules = 0
+        self.scheduled_tokens = 0
+
+    # What routers and snapshots read.
+
+    @property
+    def requests_in_flight(self) -> list[Request]:
+        """Requests running or waiting here."""
+        return [*self.running, *self.waiting]
+
+    @property
+    def kv_blocks_used(self) -> int:
+        """Blocks that running requests hold."""
+        return sum(request.blocks for request in self.running)
+
+    @property
+    def queued_prefill_tokens(self) -> int:
+        """Prompt tokens of the requests here that have no first token yet."""
+        return sum(r.prompt_tokens for r in self.requests_in_flight if r.first_token_s is None)
+
+    @property
+    def expected_tokens(self) -> int:
+        """Prompt plus predicted output tokens of the requests here."""
+        return sum(r.prompt_tokens + r.predicted_tokens for r in self.requests_in_flight)
+
+    # The scheduler.
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that hold ``tokens`` tokens."""
+        return -(-tokens // self.config.block_size)
+
+    @property
+    def free_blocks(self) -> int:
+        """Usable blocks that nobody holds; vLLM's null block is not usable."""
+        return self.config.num_gpu_blocks - 1 - self.kv_blocks_used
+
+    def _at_most_threshold(self, tokens: int) -> int:
+        threshold = self.config.long_prefill_token_threshold
+        return min(tokens, threshold) if threshold > 0 else tokens
+
+    def schedule(self) -> list[Chunk]:
+        """Choose the chunks of the next batch, as one call of vLLM's ``schedule()`` does."""
+        budget = self.config.max_num_batched_tokens
+        chunks, any_preempted = self._schedule_running(budget)
+        if not any_preempted:
+            budget -= sum(chunk.tokens for chunk in chunks)
+            chunks += self._schedule_waiting(budget)
+        return chunks
+
+    def _schedule_running(self, budget: int) -> tuple[list[Chunk], bool]:
+        chunks: list[Chunk] = []
+        any_preempted = False
+        position = 0
+        while position < len(self.running) and budget > 0:
+            request = self.running[position]
+            if request.pending > 0 and request.generated + request.pending == request.output_tokens:
+                position += 1  # its last token is in flight
+                continue
+            tokens = self._at_most_threshold(request.known_tokens + request.pending - request.computed)
+            tokens = min(tokens, budget, self.config.max_model_len - 1 - request.computed)
+            if tokens == 0:
+                position += 1
+                continue
+            while self.blocks_for(request.computed + tokens) - request.blocks > self.free_blocks:
+                victim = self.running.pop()
+                self._preempt(victim)
+                any_preempted = True
+                if victim is request:
+                    return chunks, any_preempted
+            chunks.append(self._take(request, tokens))
+            budget -= tokens
+            position += 1
+        return chunks, any_preempted
+
+    def _schedule_waiting(self, budget: int) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        while self.waiting and budget > 0 and len(self.running) < self.config.max_num_seqs:
+            request = self.waiting[0]
+            # Its token in flight when it was preempted has come back: that iteration has ended by now.
+            assert request.pending == 0
+            tokens = self._at_most_threshold(request.known_tokens)
+            if tokens > budget and not self.config.enable_chunked_prefill:
+                break
+            tokens = min(tokens, budget)
+            full = min(request.known_tokens, self.config.max_model_len)
+            if self.config.scheduler_reserve_full_isl and self.blocks_for(full) > self.free_blocks:
+                break
+            if self.blocks_for(tokens) > self.free_blocks:
+                break
+            self.running.append(self.waiting.popleft())
+            chunks.append(self._take(request, tokens))
+            budget -= tokens
+        return chunks
+
+    def _preempt(self, victim: Request) -> None:
+        """Free the blocks of ``victim``, keep its tokens, and put it at the head of the queue."""
+        victim.blocks = 0
+        victim.computed = 0
+        victim.sampled = False
+        victim.preemptions += 1
+        self.waiting.appendleft(victim)
+
+    def _take(self, request: Request, tokens: int) -> Chunk:
+        """Give ``request`` the blocks for ``tokens`` more tokens and count them as computed."""
+        computed_before = request.computed
+        request.computed += tokens
+        request.blocks = self.blocks_for(request.computed)
+        is_decode = request.sampled
+        samples_token = request.computed == request.known_tokens + request.pending
+        if samples_token:
+            request.pending += 1
+            request.sampled = True
+        return Chunk(request, tokens, computed_before, is_decode, samples_token)
+
+    # Iterations.
+
+    def form_batches(self, now: float) -> None:
+        """Form as many batches as may be in flight: one, or two with asynchronous scheduling."""
+        self.form_at_s = None
+        most = 2 if self.config.async_scheduling else 1
+        while len(self.batches) < most and self.requests_in_flight:
+            chunks = self.schedule()
+            if not chunks:
+                # Only while a last token is in flight; the end of that iteration changes it.
+                assert self.batches, "nothing can be scheduled, ever again"
+                self.empty_schedules += 1
+                return
+            start_s = self.batches[-1].end_s if self.batches else now
+            self.batches.append(Batch(chunks, start_s, self._end_s(start_s, chunks)))
+            self.iterations += 1
+            self.scheduled_tokens += sum(chunk.tokens for chunk in chunks)
+            for chunk in chunks:
+                if chunk.request.first_scheduled_s is None:
+                    chunk.request.first_scheduled_s = start_s
+
+    def _end_s(self, start_s: float, chunks: list[Chunk]) -> float:
+        tokens = sum(chunk.tokens for chunk in chunks)
+        context = sum(chunk.computed_before + 1 for chunk in chunks if chunk.is_decode)
+        quad = sum(c.tokens * (c.tokens / 2 + c.computed_before) for c in chunks if not c.is_decode)
+        law = self.config.latency
+        # This order of operations is part of the semantics: results are compared bit for bit.
+        return start_s + (
+            ((law.base_s + law.per_token_s * tokens) + law.per_context_token_s * context)
+            + law.per_quad_s * quad
+        )
+
+    def end_iteration(self) -> list[Request]:
+        """Hand out the tokens of the executing batch; return the requests that completed."""
+        batch = self.batches.popleft()
+        completed = []
+        for chunk in batch.chunks:
+            if not chunk.samples_token:
+                continue
+            request = chunk.request
+            request.pending -= 1
+            request.generated += 1
+            if request.generated == 1:
+                request.first_token_s = batch.end_s
+            if request.generated == request.output_tokens:
+                request.completed_s = batch.end_s
+                request.blocks = 0
+                # A request preempted with its last token in flight completes in the queue.
+                (self.running if request in self.running else self.waiting).remove(request)
+                completed.append(request)
+        if self.requests_in_flight:
+            self.form_at_s = batch.end_s
+        return completed
+
+    def check(self) -> None:
+        """Assert what must hold at every instant."""
+        config = self.config
+        assert 0 <= self.kv_blocks_used <= config.num_gpu_blocks - 1
+        assert len(self.running) <= config.max_num_seqs
+        in_flight = self.requests_in_flight
+        assert len({request.index for request in in_flight}) == len(in_flight)
+        for request in self.running:
+            assert request.blocks == self.blocks_for(request.computed) > 0
+            assert request.computed <= request.prompt_tokens + request.output_tokens - 1
+            assert request.computed <= request.known_tokens + max(request.pending - 1, 0)
+        for request in self.waiting:
+            assert request.blocks == request.computed == 0
+        for request in in_flight:
+            assert request.instance == self.index
+            assert request.generated + request.pending <= request.output_tokens
+            formed = [c for batch in self.batches for c in batch.chunks if c.request is request]
+            assert request.pending == sum(chunk.samples_token for chunk in formed)
+            assert (request.generated > 0) == (request.first_token_s is not None)
+        for batch in self.batches:
+            assert batch.start_s < batch.end_s
+            assert sum(chunk.tokens for chunk in batch.chunks) <= config.max_num_batched_tokens
+        if self.state in (OFF, STARTING):
+            assert not in_flight
+            assert not self.batches
+        elif not self.batches:
+            # Work conservation: an idle instance forms a batch now, or has no request.
+            assert self.form_at_s is not None or not in_flight
+        if self.state == DRAINING:
+            assert in_flight
+
+
+def anticipated(instance: Instance, look_ahead: int) -> list[float]:
+    """Predicted KV use of ``instance`` at its next ``look_ahead`` iterations, as a share of its pool.
+
+    A running request that has produced ``g >= 1`` tokens stores ``prompt + (g - 1) + j`` tokens in
+    iteration ``j``, until its predicted end; one that outlives its prediction is extended by a fifth of
+    it, again and again.
+    """
+    pool_tokens = (instance.config.num_gpu_blocks - 1) * instance.config.block_size
+    stored_tokens = [0] * look_ahead
+    for request in instance.running:
+        if request.generated == 0:
+            continue
+        decoded = request.generated - 1
+        expected_end = request.predicted_tokens
+        while expected_end <= decoded:
+            expected_end += -(-request.predicted_tokens // 5)  # ceil(0.2 * predicted), at least 1
+        for j in range(min(look_ahead, expected_end - decoded)):
+            stored_tokens[j] += request.prompt_tokens + decoded + j
+    return [tokens / pool_tokens for tokens in stored_tokens]
+
+
+Router = Callable[[Sequence[Instance], Request], int]
+"""Chooses an instance: the ready ones in order of index, and the request, to the index of one."""
+
+
+def round_robin(ready: Sequence[Instance], request: Request) -> int:
+    """The instances in turn."""
+    return ready[request.routed_before % len(ready)].index
+
+
+def least_requests(ready: Sequence[Instance], request: Request) -> int:
+    """Fewest requests running or waiting."""
+    return min(ready, key=lambda i: (len(i.running) + len(i.waiting), i.index)).index
+
+
+def least_kv(ready: Sequence[Instance], request: Request) -> int:
+    """Fewest blocks in use."""
+    return min(ready, key=lambda i: (i.kv_blocks_used, i.index)).index
+
+
+def preserve(ready: Sequence[Instance], request: Request) -> int:
+    """Least queued prefill, counted twice, plus expected tokens."""
+    return min(ready, key=lambda i: (2 * i.queued_prefill_tokens + i.expected_tokens, i.index)).index
+
+
+ROUTERS: dict[str, Router] = {
+    router.__name__: router for router in (round_robin, least_requests, least_kv, preserve)
+}
+
+
+class ReferenceCluster:
+    """Instances behind a router, scaled from outside.
+
+    Args:
+        config: the cluster.
+        arrival_s: arrival times, ascending, not before ``start_s``.
+        prompt_tokens, output_tokens, predicted_tokens: per request.
+        router: chooses the instance of each request.
+        initial_instances: instances ready at ``start_s``: slots 0, 1, ...
+        start_s: where the clock starts.
+        debug: assert the invariants after every event.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        arrival_s: Sequence[float],
+        prompt_tokens: Sequence[int],
+        output_tokens: Sequence[int],
+        predicted_tokens: Sequence[int],
+        router: Router,
+        initial_instances: int,
+        start_s: float = 0.0,
+        debug: bool = False,
+    ) -> None:
+        assert config.min_instances <= initial_instances <= config.max_instances
+        instance = config.instance
+        # vLLM refuses this too: a prompt above the budget would wait for ever.
+        assert instance.enable_chunked_prefill or instance.max_num_batched_tokens >= instance.max_model_len
+        self.config = config
+        self.router = router
+        self.debug = debug
+        self.requests = [
+            Request(index, float(arrival), int(prompt), int(output), int(predicted))
+            for index, (arrival, prompt, output, predicted) in enumerate(
+                zip(arrival_s, prompt_tokens, output_tokens, predicted_tokens, strict=True)
+            )
+        ]
+        arrivals = [start_s, *(request.arrival_s for request in self.requests)]
+        assert arrivals == sorted(arrivals)
+        self.instances = [Instance(index, config.instance) for index in range(config.max_instances)]
+        for initial in self.instances[:initial_instances]:
+            initial.state = READY
+            initial.started_s = initial.ready_at_s = start_s
+        self.now_s = start_s
+        self.gpu_s = 0.0  # GPU-seconds of starting, ready and draining instances, and of cancelled starts
+        self.busy_s = 0.0  # instance-seconds of executing iterations
+        self.kv_block_s = 0.0  # block-seconds allocated
+        self.scale_ups = 0  # instances started or taken back
+        self.scale_downs = 0  # instances cancelled while starting, or drained
+        self._arrived = 0
+        self._routed = 0
+        self._completed = 0
+        self._rejected = 0
+        self._drains = 0
+        # (deadline in seconds, index of the request, name of the result that must be there by then)
+        self._deadlines: list[tuple[float, int, str]] = []
+
+    def run_until(self, until_s: float) -> None:
+        """Play ends of iterations, cold starts and deadlines up to and at ``until_s``, the rest before it.
+
+        With ``math.inf`` everything is played, and the clock stays at the last event.
+        """
+        assert until_s >= self.now_s
+        while (now := self._next_event_s(until_s)) is not None:
+            self._advance_clock(now)
+            self._end_iterations(now)
+            self._make_ready(now)
+            self._decide_deadlines(now)
+            if now < until_s:
+                self._admit_arrivals(now)
+                self._form_batches(now)
+            if self.debug:
+                self.check()
+        if until_s < math.inf:
+            self._advance_clock(until_s)
+
+    def _next_event_s(self, until_s: float) -> float | None:
+        through: list[float] = []  # may be at until_s
+        before: list[float] = []  # must be before it
+        for instance in self.instances:
+            if instance.batches:
+                through.append(instance.batches[0].end_s)
+            if instance.state == STARTING and instance.ready_at_s is not None:
+                through.append(instance.ready_at_s)
+            if instance.form_at_s is not None:
+                before.append(instance.form_at_s)
+        if self._deadlines:
+            through.append(self._deadlines[0][0])
+        if self._arrived < len(self.requests):
+            before.append(self.requests[self._arrived].arrival_s)
+        due = [t for t in through if t <= until_s] + [t for t in before if t < until_s]
+        return min(due, default=None)
+
+    def _advance_clock(self, now: float) -> None:
+        elapsed_s = now - self.now_s
+        assert elapsed_s >= 0
+        for instance in self.instances:
+            if instance.state != OFF:
+                self.gpu_s += elapsed_s * self.config.instance.gpus
+            if instance.batches:
+                self.busy_s += elapsed_s
+            self.kv_block_s += elapsed_s * instance.kv_blocks_used
+        self.now_s = now
+
+    def _end_iterations(self, now: float) -> None:
+        for instance in self.instances:
+            if instance.batches and instance.batches[0].end_s == now:
+                self._completed += len(instance.end_iteration())
+                if instance.state == DRAINING and not instance.requests_in_flight:
+                    self._switch_off(instance)
+
+    def _make_ready(self, now: float) -> None:
+        for instance in self.instances:
+            if instance.state == STARTING and instance.ready_at_s == now:
+                instance.state = READY
+
+    def _decide_deadlines(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline_s, index, result = heapq.heappop(self._deadlines)
+            request = self.requests[index]
+            if getattr(request, result) is None and request.violated_at_s is None:
+                request.violated_at_s = deadline_s
+
+    def _admit_arrivals(self, now: float) -> None:
+        while self._arrived < len(self.requests) and self.requests[self._arrived].arrival_s == now:
+            request = self.requests[self._arrived]
+            self._arrived += 1
+            if not self._fit(request):
+                request.rejected = True
+                request.violated_at_s = now
+                self._rejected += 1
+                continue
+            request.routed_before = self._routed
+            self._routed += 1
+            ready = [instance for instance in self.instances if instance.state == READY]
+            request.instance = self.router(ready, request)
+            instance = self.instances[request.instance]
+            assert instance.state == READY
+            instance.waiting.append(request)
+            if not instance.batches:
+                instance.form_at_s = now
+            for deadline in self._deadlines_of(request):
+                heapq.heappush(self._deadlines, deadline)
+
+    def _fit(self, request: Request) -> bool:
+        """Whether ``request`` fits an empty instance, after clipping its prompt if the config says so."""
+        instance = self.config.instance
+        pool_tokens = (instance.num_gpu_blocks - 1) * instance.block_size
+        # The KV cache of the last token is never computed.
+        most_tokens = min(instance.max_model_len, pool_tokens + 1)
+        if self.config.too_long == "clip_prompt":
+            longest_prompt = max(most_tokens - request.output_tokens, 1)
+            request.prompt_tokens = min(request.prompt_tokens, longest_prompt)
+        return request.prompt_tokens + request.output_tokens <= most_tokens
+
+    def _deadlines_of(self, request: Request) -> list[tuple[float, int, str]]:
+        slo = self.config.slo
+        deadlines = []
+        if slo.ttft_s is not None:
+            first_token_by_s = (request.arrival_s + slo.ttft_s) + (
+                slo.ttft_per_prompt_token_s * request.prompt_tokens
+            )
+            deadlines.append((first_token_by_s, request.index, "first_token_s"))
+            if slo.tpot_s is not None:
+                completed_by_s = first_token_by_s + slo.tpot_s * (request.output_tokens - 1)
+                deadlines.append((completed_by_s, request.index, "completed_s"))
+        if slo.normalized_latency_s is not None:
+            completed_by_s = request.arrival_s + slo.normalized_latency_s * request.output_tokens
+            deadlines.append((completed_by_s, request.index, "completed_s"))
+        return deadlines
+
+    def _form_batches(self, now: float) -> None:
+        for instance in self.instances:
+            if instance.form_at_s is not None:
+                assert instance.form_at_s == now
+                instance.form_batches(now)
+
+    # Scaling.
+
+    def _in_state(self, *states: int) -> list[Instance]:
+        return [instance for instance in self.instances if instance.state in states]
+
+    def scale_to(self, target: int) -> None:
+        """Set the number of starting and ready instances, now."""
+        target = min(max(target, self.config.min_instances), self.config.max_instances)
+        while len(self._in_state(STARTING, READY)) < target:
+            self._scale_up()
+        while len(self._in_state(STARTING, READY)) > target:
+            self._scale_down()
+        if self.debug:
+            self.check()
+
+    def _scale_up(self) -> None:
+        self.scale_ups += 1
+        if draining := self._in_state(DRAINING):
+            max(draining, key=lambda i: i.drained_as).state = READY
+            return
+        instance = self._in_state(OFF)[0]
+        instance.started_s = self.now_s
+        instance.ready_at_s = self.now_s + self.config.cold_start_s
+        instance.state = STARTING if instance.ready_at_s > self.now_s else READY
+
+    def _scale_down(self) -> None:
+        self.scale_downs += 1
+        if starting := self._in_state(STARTING):
+            instance = max(starting, key=lambda i: (i.started_s, i.index))
+            assert instance.ready_at_s is not None
+            # Every start is billed for at least its cold start.
+            self.gpu_s += (instance.ready_at_s - self.now_s) * self.config.instance.gpus
+            self._switch_off(instance)
+            return
+        instance = min(self._in_state(READY), key=lambda i: (len(i.requests_in_flight), -i.index))
+        if not instance.requests_in_flight:
+            self._switch_off(instance)
+            return
+        self._drains += 1
+        instance.drained_as = self._drains
+        instance.state = DRAINING
+
+    def _switch_off(self, instance: Instance) -> None:
+        assert not instance.batches
+        instance.state = OFF
+        instance.started_s = instance.ready_at_s = None
+
+    def check(self) -> None:
+        """Assert what must hold at every instant, in the cluster and in every instance."""
+        for instance in self.instances:
+            instance.check()
+            assert all(batch.end_s >= self.now_s for batch in instance.batches)
+        in_flight = sum(len(instance.requests_in_flight) for instance in self.instances)
+        assert self._arrived == self._completed + in_flight + self._rejected
+        assert len(self._in_state(STARTING, READY, DRAINING)) <= self.config.max_instances
+        assert len(self._in_state(READY)) >= 1

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import preserve_gym
+
+ROOT = Path(__file__).parents[1]
+
+# Runs in a fresh interpreter. Everything installed that the core does not depend on is made
+# unimportable, so that an import of an extra at the head of a module fails here as it would for a user
+# who installed the core only.
+IMPORT_ALL_WITH_CORE_ONLY = """
+import importlib, importlib.metadata, pkgutil, sys
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+core, pending = set(), ["preserve-gym"]
+while pending:
+    name = canonicalize_name(pending.pop())
+    if name not in core:
+        core.add(name)
+        for text in importlib.metadata.requires(name) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                pending.append(requirement.name)
+
+blocked = {
+    module
+    for module, distributions in importlib.metadata.packages_distributions().items()
+    if not core & {canonicalize_name(distribution) for distribution in distributions}
+} - {"packaging"}
+assert "pytest" in blocked and "numpy" not in blocked, blocked
+
+class Blocker:
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"{fullname} is not a core dependency", name=fullname)
+
+sys.meta_path.insert(0, Blocker())
+for package in sys.argv[1:]:
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+
+
+def test_core_imports_no_optional_dependency() -> None:
+    command = [sys.executable, "-c", IMPORT_ALL_WITH_CORE_ONLY, "preserve_gym", "baselines", "experiments"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_wheel_holds_the_package_only(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"preserve_gym-{preserve_gym.__version__}-")
+    names = zipfile.ZipFile(wheel).namelist()
+    metadata = f"preserve_gym-{preserve_gym.__version__}.dist-info"
+    assert {name.partition("/")[0] for name in names} == {"preserve_gym", metadata}
+    assert "preserve_gym/py.typed" in names
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "preserve_gym").rglob("*.py")}
+    assert modules <= set(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from baselines import make_policy
-from baselines.base import Autoscaler
+from baselines import Autoscaler, make_policy, peak_instances
 from experiments.metrics import per_interval, summarize
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.sim.profile import InstanceProfile
@@ -31,17 +30,15 @@ class Setting:
         cluster: the cluster.
         workload: the workload; each cell sets its seed. ``start_s`` must be set, so that every policy
             and every user plays the same stretch.
-        profile: what policies believe that one instance can serve; also the unit of load.
     """
 
     cluster: ClusterConfig
     workload: WorkloadConfig
-    profile: InstanceProfile
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A policy of ``baselines.POLICIES`` on the workload of one seed."""
+    """A policy, by a name that ``baselines.make_policy`` knows, on the workload of one seed."""
 
     policy: str
     seed: int
@@ -60,16 +57,19 @@ class CellResult:
         requests: one row per request of the scored part, columns of ``preserve_gym.sim.Cluster.results``.
         intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
         summary: the figures of ``experiments.metrics.summarize``.
+        profile: what policies believe that one instance can serve; also the unit of load.
+        parameters: of the policy, router and control interval included.
     """
 
     requests: pd.DataFrame
     intervals: pd.DataFrame
     summary: dict[str, float]
+    profile: InstanceProfile
+    parameters: dict[str, Any]
 
 
 INTERVAL_COLUMNS: dict[str, str] = {
     "time_s": "start of the interval on the trace's clock",
-    "action": "instances wanted by the policy at the start",
     "arrived": "requests that arrived in it",
     "prompt_tokens": "their prompt tokens",
     "output_tokens": "their output tokens, as it turned out",
@@ -92,19 +92,30 @@ INTERVAL_COLUMNS: dict[str, str] = {
 }
 
 
-def build_policy(name: str, setting: Setting) -> Autoscaler:
-    """The policy of that name for a setting.
-
-    Raises:
-        InputError: if there is none.
-    """
-    return make_policy(name, setting.cluster, setting.profile)
-
-
 @lru_cache(maxsize=1)
 def load_workload(config: WorkloadConfig) -> Workload:
     """The workload of a config; the last one is kept, as several policies play it."""
     return Workload(config)
+
+
+def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autoscaler:
+    """The policy of that name; ``static`` is sized for the busiest window of the workload.
+
+    Raises:
+        InputError: if there is none, or it does not fit the cluster.
+    """
+    profile = workload.profile(cluster)
+    if name != "static":
+        return make_policy(name, cluster, profile)
+    window_s = workload.config.window_s
+    prompt_tokens, output_tokens = workload.trace.window_tokens(window_s)
+    instances = peak_instances(cluster, profile, prompt_tokens, output_tokens, window_s)
+    return make_policy(name, cluster, profile, instances=instances)
+
+
+def policy_parameters(policy: Autoscaler) -> dict[str, Any]:
+    """The fields of a policy that are its own."""
+    return {f.name: getattr(policy, f.name) for f in fields(policy) if f.name not in ("cluster", "profile")}
 
 
 def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] | None = None) -> CellResult:
@@ -119,20 +130,20 @@ def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] 
         InputError: if the workload cannot be read or is too short.
     """
     workload = load_workload(replace(setting.workload, seed=cell.seed))
-    policy = build_policy(cell.policy, setting)
+    policy = build_policy(cell.policy, setting.cluster, workload)
+    profile = policy.profile
     env = gym.make(
         "preserve/Autoscale-v0",
         disable_env_checker=True,
         cluster=setting.cluster,
         workload=workload,
-        profile=setting.profile,
         router=policy.router,
         interval_s=policy.interval_s,
         obs_mode="dict",
         action_mode="target",
     )
     try:
-        rows, end_s = _play(env, policy, cell.seed, setting.profile, on_progress)
+        rows, end_s = _play(env, policy, cell.seed, profile, on_progress)
         base: Any = env.unwrapped
         totals = base.episode_totals()
         requests = base.results()
@@ -141,10 +152,10 @@ def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] 
     start_s = rows["time_s"]
     arrivals = per_interval(requests, start_s, end_s)
     seconds = np.diff(np.append(start_s, end_s))
-    load = setting.profile.need(arrivals["prompt_tokens"] / seconds, arrivals["output_tokens"] / seconds)
+    load = profile.need(arrivals["prompt_tokens"] / seconds, arrivals["output_tokens"] / seconds)
     intervals = pd.DataFrame(rows | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
     summary = summarize(requests, totals, end_s - float(start_s[0]), setting.cluster.instance.gpus)
-    return CellResult(requests=requests, intervals=intervals, summary=summary)
+    return CellResult(requests, intervals, summary, profile, policy_parameters(policy))
 
 
 def _play(
@@ -158,7 +169,7 @@ def _play(
     base: Any = env.unwrapped
     observation, _ = env.reset(seed=seed)
     first_s = float(observation["time_s"][0])
-    horizon_s = float(base.episode.horizon_s)
+    span_s = base.workload.config.horizon_s or base.workload.trace.span_s - first_s
     rows: dict[str, list[float]] = {}
     state, truncated, steps = None, False, 0
     while not truncated:
@@ -178,8 +189,8 @@ def _play(
             rows.setdefault(name, []).append(value)
         steps += 1
         if on_progress is not None and (truncated or steps % _PROGRESS_STEPS == 0):
-            on_progress(min(1.0, (float(observation["time_s"][0]) - first_s) / horizon_s))
-    return {name: np.array(values) for name, values in rows.items()}, first_s + horizon_s
+            on_progress(min(1.0, (float(observation["time_s"][0]) - first_s) / span_s))
+    return {name: np.array(values) for name, values in rows.items()}, float(observation["time_s"][0])
 
 
 def _look(observation: Mapping[str, NDArray[np.float64]], info: Mapping[str, float]) -> dict[str, float]:
@@ -187,7 +198,6 @@ def _look(observation: Mapping[str, NDArray[np.float64]], info: Mapping[str, flo
     slots = observation["state"]
     ready = slots == READY
     row: dict[str, float] = {
-        "action": int(info["target"]),
         "target": int(observation["target"][0]),
         "ready": int(np.count_nonzero(ready)),
         "starting": int(np.count_nonzero(slots == STARTING)),

@@ -213,8 +213,8 @@ def test_running_requests_are_capped() -> None:
 
 
 def test_decodes_take_their_budget_first() -> None:
-    # Budget 2. [0, 1]: A prefills 1, B 1 of 2. [1, 2]: A decodes, B's second token. Then C gets in.
-    cluster = play((0.0, 1, 2), (0.0, 2, 1), (0.0, 1, 1), max_num_batched_tokens=2, max_num_seqs=2)
+    # Budget 3. [0, 1]: A prefills 1, B 2 of 4. [1, 2]: A decodes, B's other 2. Then C gets in.
+    cluster = play((0.0, 1, 2), (0.0, 4, 1), (0.0, 1, 1), max_num_batched_tokens=3, max_num_seqs=3)
     assert times(cluster) == [(0.0, 1.0, 2.0, 0), (0.0, 2.0, 2.0, 0), (2.0, 3.0, 3.0, 0)]
 
 
@@ -238,12 +238,13 @@ def test_full_sequence_gate() -> None:
 
 
 def test_preemption_by_recomputation() -> None:
-    # 6 blocks. [0, 1] prefill of both, 4 blocks. [1, 2] 6 blocks. At 2 A needs a 4th block: B, with two
-    # tokens produced, loses its 3. [2, 4] A alone, completes at 4. B recomputes 2 + 2 tokens in [4, 5].
-    cluster = play((0.0, 2, 4), (0.0, 2, 3), num_gpu_blocks=7)
-    assert times(cluster) == [(0.0, 1.0, 4.0, 0), (0.0, 1.0, 5.0, 1)]
-    assert cluster.kv_block_s == 4 + 6 + 4 + 5 + 4
-    assert cluster.instances[0].scheduled_tokens == (2 + 3) + (2 + 1) + 4
+    # 6 blocks. [0, 1] prefill of A and B, 4 blocks. [1, 2] both decode, 6 blocks. At 2 A needs a 4th
+    # block: B, with two tokens produced, loses its 3 and goes to the head of the queue, before C. A goes
+    # on alone and completes at 4. B recomputes 2 + 2 tokens in [4, 5]. C's 4 do not fit beside: [5, 6].
+    cluster = play((0.0, 2, 4), (0.0, 2, 3), (0.5, 4, 1), num_gpu_blocks=7)
+    assert times(cluster) == [(0.0, 1.0, 4.0, 0), (0.0, 1.0, 5.0, 1), (5.0, 6.0, 6.0, 0)]
+    assert cluster.kv_block_s == 4 + 6 + 4 + 5 + 4 + 4
+    assert cluster.instances[0].scheduled_tokens == (2 + 3) + (2 + 1) + 4 + 4
 
 
 def test_preemption_shuts_admission_for_the_step() -> None:

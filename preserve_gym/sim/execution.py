@@ -74,6 +74,8 @@ def enqueue(p: Params, rq: Requests, ins: Instances, tot: Totals, i: int, r: int
 def advance(p: Params, rq: Requests, ins: Instances, tot: Totals, i: int, t: float) -> None:
     """Play instance ``i`` up to ``t``: iterations that end by ``t``, scheduling turns before ``t``."""
     while True:
+        if ins.has_executing[i] == 1 and ins.group_iterations[2 * i + ins.executing[i]] > 1:
+            _advance_leap(p, ins, i, t)
         turn = ins.schedule_at_s[i]
         if turn < t:
             ins.schedule_at_s[i] = math.inf
@@ -87,12 +89,6 @@ def advance(p: Params, rq: Requests, ins: Instances, tot: Totals, i: int, t: flo
 @kernel
 def _scheduling_turn(p: Params, rq: Requests, ins: Instances, tot: Totals, i: int, now: float) -> None:
     e = 2 * i + ins.executing[i]
-    if ins.has_executing[i] == 1 and ins.group_scheduled[e] < ins.group_iterations[e]:
-        _extend_leap(p, ins, i, e, now)
-        if ins.iteration_end_s[i] == math.inf:
-            _start_iteration(p, ins, i, e, now)
-        return
-
     executing = ins.has_executing[i] == 1
     g = 2 * i + 1 - ins.executing[i] if executing else e
     start = ins.iteration_end_s[i] if executing else now
@@ -154,13 +150,57 @@ def _plan_leap(p: Params, rq: Requests, ins: Instances, i: int, g: int) -> None:
 
 
 @kernel
-def _extend_leap(p: Params, ins: Instances, i: int, g: int, now: float) -> None:
-    """The scheduler's turn within a leap: the same again, plus the blocks that it takes."""
-    j = ins.group_scheduled[g]
-    ins.group_scheduled[g] = j + 1
-    blocks = ins.residues[i * p.block_size + (-j) % p.block_size]
-    if blocks > 0:
-        take_blocks(ins, i, blocks, now)
+def _advance_leap(p: Params, ins: Instances, i: int, t: float) -> None:
+    """Play the executing leap up to ``t``, except for the end of its last iteration.
+
+    The scheduler's turns within a leap decide the same again, and take the blocks that it needs.
+    """
+    g = 2 * i + ins.executing[i]
+    iterations = ins.group_iterations[g]
+    scheduled = ins.group_scheduled[g]
+    ended = ins.group_ended[g]
+    n = ins.group_size[g]
+    fixed_s = ins.group_fixed_s[g]
+    duration_s = ins.group_duration_s[g]
+    context = ins.group_context[g]
+    busy_s = ins.busy_s[i]
+    end = ins.iteration_end_s[i]
+    turn = ins.schedule_at_s[i]
+    residues = i * p.block_size
+    residue = (-scheduled) % p.block_size
+    while True:
+        if turn < t:
+            if scheduled == iterations:
+                break
+            blocks = ins.residues[residues + residue]
+            if blocks > 0:
+                take_blocks(ins, i, blocks, turn)
+            residue = residue - 1 if residue > 0 else p.block_size - 1
+            scheduled += 1
+            if end == math.inf:  # synchronous scheduling: the iteration starts now
+                duration_s = fixed_s + p.per_context_token_s * context
+                context += n
+                end = turn + duration_s
+            turn = math.inf
+        elif end <= t and ended + 1 < iterations:
+            busy_s += duration_s
+            ended += 1
+            turn = end
+            if ended < scheduled:  # asynchronous scheduling: the next iteration is ready
+                duration_s = fixed_s + p.per_context_token_s * context
+                context += n
+                end = end + duration_s
+            else:
+                end = math.inf
+        else:
+            break
+    ins.group_scheduled[g] = scheduled
+    ins.group_ended[g] = ended
+    ins.group_duration_s[g] = duration_s
+    ins.group_context[g] = context
+    ins.busy_s[i] = busy_s
+    ins.iteration_end_s[i] = end
+    ins.schedule_at_s[i] = turn
 
 
 @kernel
@@ -182,22 +222,17 @@ def _end_iteration(p: Params, rq: Requests, ins: Instances, tot: Totals, i: int)
     ins.iteration_end_s[i] = math.inf
     ins.busy_s[i] += ins.group_duration_s[e]
     ins.group_ended[e] += 1
-    if ins.group_ended[e] < ins.group_scheduled[e]:
-        _start_iteration(p, ins, i, e, now)
-    elif ins.group_ended[e] < ins.group_iterations[e]:
+    _end_group(p, rq, ins, tot, i, now)
+    if ins.has_next[i] == 1:
+        ins.executing[i] = 1 - ins.executing[i]
+        ins.has_executing[i] = 1
+        ins.has_next[i] = 0
+        _start_iteration(p, ins, i, 2 * i + ins.executing[i], now)
+    elif ins.n_running[i] + ins.n_waiting[i] > 0:
         ins.schedule_at_s[i] = now
-    else:
-        _end_group(p, rq, ins, tot, i, now)
-        if ins.has_next[i] == 1:
-            ins.executing[i] = 1 - ins.executing[i]
-            ins.has_executing[i] = 1
-            ins.has_next[i] = 0
-            _start_iteration(p, ins, i, 2 * i + ins.executing[i], now)
-        elif ins.n_running[i] + ins.n_waiting[i] > 0:
-            ins.schedule_at_s[i] = now
-        elif ins.state[i] == DRAINING:
-            ins.state[i] = OFF
-            ins.instance_s[i] += now - ins.started_s[i]
+    elif ins.state[i] == DRAINING:
+        ins.state[i] = OFF
+        ins.instance_s[i] += now - ins.started_s[i]
 
 
 @kernel

@@ -1,13 +1,15 @@
-"""The one decorator for compiled functions."""
+"""How functions are compiled: one set of options, and an on-disk cache that notices every change."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import njit
 
 _OPTIONS: dict[str, Any] = {
-    "cache": True,
     "nogil": True,
     "error_model": "numpy",
     # Kernels only use arrays that were allocated in Python, so they hold no references of their own.
@@ -15,13 +17,44 @@ _OPTIONS: dict[str, Any] = {
     "_nrt": False,
 }
 
-kernel: Any = njit(**_OPTIONS)
-"""Compile on first call, for the types it is called with."""
 
-inlined: Any = njit(**_OPTIONS, inline="always")
-"""Compile into its callers."""
+def _hash_sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
-def typed_kernel(signature: Any) -> Any:
-    """Compile at once for one ``signature``, so that first-class functions can be passed to it."""
-    return njit(signature, **_OPTIONS)
+_SOURCES = _hash_sources()
+
+
+def _cached(dispatcher: Any) -> Any:
+    """Cache on disk, valid as long as no source of the engine changes.
+
+    Numba checks the file of the function itself only, so it would go on using a compiled event loop
+    whose callees, in other files, have changed.
+    """
+    dispatcher.enable_caching()
+    file = getattr(dispatcher._cache, "_cache_file", None)
+    if file is not None:  # with the JIT off, or no writable place, there is no cache
+        file._source_stamp = (file._source_stamp, _SOURCES)
+    return dispatcher
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile on first call, for the types it is called with."""
+    dispatcher = njit(function, **_OPTIONS)
+    return _cached(dispatcher) if hasattr(dispatcher, "enable_caching") else dispatcher
+
+
+def typed_kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile for one ``signature`` now, so that functions can be passed to it, or it to functions."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = kernel(function)
+        if hasattr(dispatcher, "compile"):
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
+        return dispatcher
+
+    return decorate

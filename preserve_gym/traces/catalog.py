@@ -93,7 +93,7 @@ def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
     if name in DATASETS:
         return _load_dataset(name, DATASETS[name])
     path = Path(name_or_path)
-    if path.suffix or path.exists() or len(path.parts) > 1:
+    if name and (path.suffix or path.exists() or len(path.parts) > 1):
         return read_trace(path)
     close = difflib.get_close_matches(name, trace_names(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""

@@ -47,8 +47,11 @@ def read_trace(path: str | Path) -> Trace:
         InputError: one line naming file, row (as an editor counts, the header is row 1), field and
             what was expected.
     """
-    path = Path(path)
-    content = read_bytes(path)
+    return read_trace_bytes(Path(path), read_bytes(Path(path)))
+
+
+def read_trace_bytes(path: Path, content: bytes) -> Trace:
+    """``read_trace`` of a file that has been read; ``path`` is for names and errors."""
     header = _header(path, content)
     if set(header) & set(AZURE_COLUMNS):
         return parse_azure(path, content)
@@ -226,7 +229,7 @@ def _rows(path: Path, content: bytes) -> Iterator[tuple[int, list[str]]]:
     """Row number (line number as an editor counts) and fields of each line."""
     # Undecodable bytes survive as lone surrogates, so that the field that holds them can be named.
     text = content.decode("utf-8-sig", errors="surrogateescape")
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for fields in reader:
             yield reader.line_num, fields

@@ -127,14 +127,15 @@ def _relative_rate(
 
 def _modulate(modulation: Modulation, times_s: FloatArray, rng: np.random.Generator) -> FloatArray:
     """A log-normal Ornstein-Uhlenbeck process of unit mean at ``times_s``, linear between its steps."""
-    step_s = modulation.correlation_s / 20
-    steps = int(times_s[-1] / step_s) + 2
+    # Steps of a bin hit the bins' centres; longer ones are short against the correlation time.
+    step_s = max(modulation.correlation_s / 20, BIN_S)
+    steps = int((times_s[-1] - times_s[0]) / step_s) + 2
     decay = math.exp(-step_s / modulation.correlation_s)
     noise = rng.standard_normal(steps)
     noise[1:] *= math.sqrt(1 - decay**2)
     level = np.fromiter(accumulate(noise.tolist(), lambda last, shock: decay * last + shock), float, steps)
     std = modulation.log_std
-    return np.exp(std * np.interp(times_s, np.arange(steps) * step_s, level) - std**2 / 2)
+    return np.exp(std * np.interp(times_s, times_s[0] + np.arange(steps) * step_s, level) - std**2 / 2)
 
 
 def _busy_share(silence: Silence, edges: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -1,0 +1,275 @@
+"""From command-line options to checked work: every mistake shows here, before anything is played."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import io
+import math
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+import preserve_gym
+from baselines import POLICIES
+from experiments.evaluate import Cell, Setting, build_policy, load_workload
+from experiments.pool import CellReport
+from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
+from preserve_gym.errors import InputError
+from preserve_gym.traces import DATASETS, Trace, load_trace, trace_names
+from preserve_gym.traces.readers import read_bytes
+from preserve_gym.workload import Workload
+
+PROGRAM = "python -m experiments.run"
+_PACKAGES = ("gymnasium", "numba", "numpy", "pandas", "pyarrow")
+# Above the busiest window's need, so that the largest fleet does not decide the comparison.
+_FLEET_HEADROOM = 1.5
+_LEAST_FLEET = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare policies that autoscale and route on a cluster of LLM-serving instances."""
+
+    trace: str = "synthetic-chat"
+    """Workload: a name (synthetic-chat, synthetic-code, azure-2023-conv, azure-2023-code), or a file with
+    the columns arrival_s,prompt_tokens,output_tokens or those of the Azure traces."""
+    policies: tuple[str, ...] = ("static", "reactive", "hpa", "preserve")
+    """Policies to compare; static-N has N instances, static as many as the busiest window needs."""
+    rate_scale: float = 1.0
+    """Factor on the request rate."""
+    seeds: int = 1
+    """Repetitions, each with another synthetic trace, rate scaling and errors of prediction."""
+    seed: int = 0
+    """The first of the seeds."""
+    forecaster: str = "noisy"
+    """Workload forecast: noisy (the truth with a set error), naive (the last window) or oracle."""
+    predictor: str = "noisy"
+    """Output-length prediction: noisy (the truth with a set error) or oracle."""
+    model: str = "llama-3.1-8b"
+    """Model that the instances serve."""
+    gpu: str = "rtx-4090"
+    """GPU that they run on."""
+    max_instances: int | None = None
+    """Largest fleet. Default: half more than the busiest window needs, at least 16."""
+    out: Path | None = None
+    """Folder for the results: a new one, or one of an earlier run, which is replaced. Default:
+    runs/<trace>-<n>."""
+    jobs: int | None = None
+    """Processes. Default: one per CPU core."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Work that has been checked.
+
+    Attributes:
+        setting: what all cells share.
+        cells: what is to be played, the policies of one seed together.
+        jobs: processes.
+        name: of the trace, fit for a folder's name.
+        config: what decides the result, for ``config.yaml``; ``complete_config`` adds what is only known
+            afterwards.
+    """
+
+    setting: Setting
+    cells: tuple[Cell, ...]
+    jobs: int
+    name: str
+    config: dict[str, Any]
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The options on a command line.
+
+    Raises:
+        InputError: if they cannot be read.
+        SystemExit: after ``--help``.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(Options, args=arguments, prog=PROGRAM)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise InputError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """What a box drawn by tyro says, up to its first rule."""
+    lines = []
+    for line in box.splitlines():
+        text = line.strip()
+        if text.startswith("│"):
+            text = text.strip("│ ")
+            if lines and set(text) <= {"─"}:
+                break
+            lines.append(text)
+    return " ".join(lines or box.split()).strip()
+
+
+def make_plan(options: Options) -> Plan:
+    """Check the options against each other, the data and the cluster.
+
+    Raises:
+        InputError: naming the option, or the file and row, and what was expected.
+    """
+    _check_names(options.policies)
+    _check_count("--seeds", options.seeds, 1)
+    _check_count("--seed", options.seed, 0)
+    if options.jobs is not None:
+        _check_count("--jobs", options.jobs, 1)
+    if not (math.isfinite(options.rate_scale) and options.rate_scale > 0.0):
+        raise InputError(f"--rate-scale: expected a finite number > 0, got {options.rate_scale!r}")
+    cluster = ClusterConfig(instance=InstanceConfig.from_preset(options.model, options.gpu))
+    if options.max_instances is not None:
+        cluster = replace(cluster, max_instances=options.max_instances)
+    workload = WorkloadConfig(
+        trace=options.trace,
+        rate_scale=float(options.rate_scale),
+        seed=options.seed,
+        start_s=WorkloadConfig.warmup_s,
+        horizon_s=None,
+        forecaster=options.forecaster,
+        predictor=options.predictor,
+    )
+    check_fits(cluster, load_trace(options.trace, seed=options.seed), _first_row(options.trace))
+    loaded = load_workload(workload)
+    if options.max_instances is None:
+        cluster = replace(cluster, max_instances=_largest_fleet(cluster, loaded))
+    for name in options.policies:
+        build_policy(name, cluster, loaded)
+    seeds = range(options.seed, options.seed + options.seeds)
+    cells = tuple(Cell(policy, seed) for seed in seeds for policy in options.policies)
+    jobs = min(options.jobs or _cores(), len(cells))
+    setting = Setting(cluster, workload)
+    return Plan(setting, cells, jobs, _trace_name(options.trace), _config(options, setting))
+
+
+def check_fits(cluster: ClusterConfig, trace: Trace, first_row: int = 0) -> None:
+    """Refuse a trace of which most requests are longer than an instance can hold.
+
+    A few may be: they are rejected and counted as violations.
+
+    Args:
+        first_row: number of the trace's first row, for the message.
+
+    Raises:
+        InputError: if more than half of the requests can never be served.
+    """
+    instance = cluster.instance
+    longest = min(instance.max_model_len, instance.kv_tokens + 1)
+    tokens = trace.output_tokens.astype(np.int64)
+    if cluster.too_long == "reject":
+        tokens += trace.prompt_tokens
+    too_long = np.flatnonzero(tokens > longest)
+    if 2 * len(too_long) <= len(trace):
+        return
+    raise InputError(
+        f"trace {trace.name!r}: row {first_row + too_long[0]}: prompt_tokens + output_tokens: expected at "
+        f"most {longest} (max_model_len {instance.max_model_len}, KV cache of {instance.kv_tokens} tokens of "
+        f"{instance.name}), got {tokens[too_long[0]]}; {len(too_long):,} of {len(trace):,} requests can never "
+        "be served"
+    )
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names:
+        raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
+    for i, name in enumerate(names):
+        if name not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
+            close = difflib.get_close_matches(name, POLICIES, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise InputError(f"--policies: expected some of {', '.join(POLICIES)}, static-N, got {name!r}{hint}")
+        if name in names[:i]:
+            raise InputError(f"--policies: expected each policy once, got {name!r} twice")
+
+
+def _check_count(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{option}: expected an integer >= {least}, got {value}")
+
+
+def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
+    """The default of ``--max-instances``."""
+    window_s = workload.config.window_s
+    prompt, output = workload.trace.window_tokens(window_s)
+    peak = float(np.max(workload.profile(cluster).need(prompt / window_s, output / window_s)))
+    return max(_LEAST_FLEET, math.ceil(_FLEET_HEADROOM * peak))
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_row(trace: str) -> int:
+    """Files count as an editor does, their header is row 1."""
+    return 0 if trace in trace_names() and trace not in DATASETS else 2
+
+
+def _trace_name(trace: str) -> str:
+    name = trace if trace in trace_names() else Path(trace).name.removesuffix(".gz").removesuffix(".csv")
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "trace"
+
+
+def _config(options: Options, setting: Setting) -> dict[str, Any]:
+    """Everything that decides the result and nothing that does not, such as places, times and ``jobs``."""
+    source: dict[str, Any]
+    if options.trace in DATASETS:
+        source = {"name": options.trace, "sha256": DATASETS[options.trace].sha256}
+    elif options.trace in trace_names():
+        source = {"name": options.trace, "synthesis": "one day, drawn anew for each seed"}
+    else:
+        content = read_bytes(Path(options.trace))
+        source = {"name": Path(options.trace).name, "sha256": hashlib.sha256(content).hexdigest()}
+    chosen = asdict(options) | {"trace": source["name"], "policies": list(options.policies)}
+    workload = asdict(setting.workload) | {"trace": source["name"]}
+    del chosen["out"], chosen["jobs"], workload["seed"]
+    return {
+        "options": chosen,
+        "trace": source,
+        "seeds": list(range(options.seed, options.seed + options.seeds)),
+        "cluster": setting.cluster.to_mapping(),
+        "workload": workload,
+        "versions": {
+            "preserve_gym": preserve_gym.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def complete_config(config: dict[str, Any], reports: Sequence[CellReport]) -> dict[str, Any]:
+    """``config`` with each policy's parameters and each workload's instance profile.
+
+    What differs between seeds, such as the size of the static fleet, is given by seed.
+    """
+    policies: dict[str, dict[int, dict[str, Any]]] = {report.cell.policy: {} for report in reports}
+    profile: dict[int, dict[str, Any]] = {}
+    for report in reports:
+        policies[report.cell.policy][report.cell.seed] = report.parameters
+        profile[report.cell.seed] = report.profile
+    return config | {
+        "policies": {name: _merge(by_seed) for name, by_seed in policies.items()},
+        "profile": _merge(profile),
+    }
+
+
+def _merge(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    first = next(iter(by_seed.values()))
+    return {
+        key: value if all(other[key] == value for other in by_seed.values())
+        else {f"seed{seed}": other[key] for seed, other in by_seed.items()}
+        for key, value in first.items()
+    }

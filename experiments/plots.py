@@ -1,0 +1,5 @@
+from pathlib import Path
+
+
+def draw(folder: Path) -> None:
+    (folder/"plots").mkdir()

@@ -1,0 +1,137 @@
+"""Playing many cells: over processes, with progress, and with results that do not depend on how many."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing.context import SpawnContext
+from pathlib import Path
+from typing import Any
+
+from experiments.evaluate import Cell, Setting, run_cell
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """What a worker sends back: figures only, the tables are in files.
+
+    Attributes:
+        cell: which.
+        summary: ``experiments.metrics.summarize``.
+        profile: fields of the ``InstanceProfile`` in use.
+        parameters: of the policy.
+    """
+
+    cell: Cell
+    summary: dict[str, float]
+    profile: dict[str, float]
+    parameters: dict[str, Any]
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended without an answer, most likely killed for want of memory."""
+
+
+OnShare = Callable[[int, float], None]
+OnDone = Callable[[int, CellReport], None]
+
+
+def run_cells(
+    setting: Setting, cells: Sequence[Cell], folder: Path, *, jobs: int, on_share: OnShare, on_done: OnDone
+) -> list[CellReport]:
+    """Play ``cells`` and write ``requests/<cell>.parquet`` and ``intervals/<cell>.parquet``.
+
+    Args:
+        folder: an existing folder.
+        jobs: processes; 1 plays in this one.
+        on_share: called now and then with the index of a cell and the share of it that is done.
+        on_done: called with the index and the report of each finished cell, in order of completion.
+
+    Returns:
+        Reports in the order of ``cells``.
+
+    Raises:
+        InputError: as ``run_cell``.
+        WorkerDied: if a worker was killed.
+    """
+    for name in ("requests", "intervals"):
+        (folder / name).mkdir()
+    if jobs == 1:
+        reports = []
+        for i, cell in enumerate(cells):
+            reports.append(_play(setting, cell, folder, lambda share, i=i: on_share(i, share)))
+            on_done(i, reports[-1])
+        return reports
+    # spawn: the same on every platform, and no locks of compiled code are inherited.
+    context = multiprocessing.get_context("spawn")
+    shares = context.Array("d", len(cells), lock=False)
+    found: dict[int, CellReport] = {}
+    with _executor(context, min(jobs, len(cells)), shares) as executor:
+        pending = {executor.submit(_play_in_worker, setting, c, folder, i): i for i, c in enumerate(cells)}
+        while pending:
+            done, _ = concurrent.futures.wait(
+                pending, timeout=_POLL_S, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for i in pending.values():
+                on_share(i, shares[i])
+            for future in sorted(done, key=pending.__getitem__):
+                i = pending.pop(future)
+                try:
+                    found[i] = future.result()
+                except BrokenProcessPool:
+                    raise WorkerDied(
+                        "a worker process was killed, most likely for want of memory: try fewer --jobs"
+                    ) from None
+                on_done(i, found[i])
+    return [found[i] for i in range(len(cells))]
+
+
+@contextlib.contextmanager
+def _executor(
+    context: SpawnContext, workers: int, shares: Any
+) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    """A process pool of which nothing is left afterwards, even when interrupted."""
+    others = set(multiprocessing.active_children())
+    executor = concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(shares,)
+    )
+    try:
+        yield executor
+    except BaseException:
+        # Waiting for cells in progress could take minutes.
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    executor.shutdown()
+
+
+_shares: Any = None
+
+
+def _start_worker(shares: Any) -> None:
+    global _shares
+    _shares = shares
+    # Ctrl-C reaches the whole process group; the parent decides what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _play_in_worker(setting: Setting, cell: Cell, folder: Path, i: int) -> CellReport:
+    def report(share: float) -> None:
+        _shares[i] = share
+
+    return _play(setting, cell, folder, report)
+
+
+def _play(setting: Setting, cell: Cell, folder: Path, on_share: Callable[[float], None]) -> CellReport:
+    result = run_cell(setting, cell, on_share)
+    for name, table in (("requests", result.requests), ("intervals", result.intervals)):
+        table.to_parquet(folder / name / f"{cell.name}.parquet", index=False, compression="zstd")
+    return CellReport(cell, result.summary, asdict(result.profile), result.parameters)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from baselines import Autoscaler, make_policy, peak_instances
+from baselines import Autoscaler, Static, make_policy, peak_instances
 from experiments.metrics import per_interval, summarize
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.sim.profile import InstanceProfile
@@ -70,6 +70,7 @@ class CellResult:
 
 INTERVAL_COLUMNS: dict[str, str] = {
     "time_s": "start of the interval on the trace's clock",
+    "time_of_day_s": "the same as time of day",
     "arrived": "requests that arrived in it",
     "prompt_tokens": "their prompt tokens",
     "output_tokens": "their output tokens, as it turned out",
@@ -141,6 +142,8 @@ def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] 
         interval_s=policy.interval_s,
         obs_mode="dict",
         action_mode="target",
+        # A static fleet was never smaller; the others start with what the forecast says.
+        initial_instances=policy.instances if isinstance(policy, Static) else None,
     )
     try:
         rows, end_s = _play(env, policy, cell.seed, profile, on_progress)
@@ -175,6 +178,7 @@ def _play(
     while not truncated:
         row: dict[str, float] = {
             "time_s": float(observation["time_s"][0]),
+            "time_of_day_s": float(observation["time_of_day_s"][0]),
             "forecast_load": float(
                 profile.need(
                     observation["forecast_prompt_tokens"][0] / float(observation["window_s"][0]),

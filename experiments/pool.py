@@ -35,7 +35,7 @@ class CellReport:
     parameters: dict[str, Any]
 
 
-class WorkerDied(RuntimeError):
+class WorkerDiedError(RuntimeError):
     """A worker process ended without an answer, most likely killed for want of memory."""
 
 
@@ -59,7 +59,7 @@ def run_cells(
 
     Raises:
         InputError: as ``run_cell``.
-        WorkerDied: if a worker was killed.
+        WorkerDiedError: if a worker was killed.
     """
     for name in ("requests", "intervals"):
         (folder / name).mkdir()
@@ -86,7 +86,7 @@ def run_cells(
                 try:
                     found[i] = future.result()
                 except BrokenProcessPool:
-                    raise WorkerDied(
+                    raise WorkerDiedError(
                         "a worker process was killed, most likely for want of memory: try fewer --jobs"
                     ) from None
                 on_done(i, found[i])

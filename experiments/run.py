@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments.folder import CONFIG, RunFolder
 from experiments.plan import Options, complete_config, make_plan, parse
-from experiments.pool import WorkerDied, run_cells
+from experiments.pool import WorkerDiedError, run_cells
 from experiments.progress import CellProgress
 from experiments.report import WIDTH, as_text, describe, summary_table
 from preserve_gym.errors import InputError
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         _complain(str(error))
         return 2
-    except (WorkerDied, OSError) as error:
+    except (WorkerDiedError, OSError) as error:
         _complain(str(error))
         return 1
     except KeyboardInterrupt:

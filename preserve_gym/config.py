@@ -113,6 +113,12 @@ class InstanceConfig:
                 f"({self.max_num_batched_tokens}), got {self.max_num_seqs}"
             )
 
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < self.max_model_len:
+            raise InputError(
+                f"InstanceConfig.max_num_batched_tokens: expected at least max_model_len "
+                f"({self.max_model_len}) without chunked prefill, got {self.max_num_batched_tokens}"
+            )
+
     @property
     def kv_blocks(self) -> int:
         """Usable KV-cache blocks."""

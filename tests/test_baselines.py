@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import re
+import runpy
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines import POLICIES, Autoscaler, Hpa, PreServe, Reactive, Static, make_policy, peak_instances
+from baselines import POLICIES, Hpa, PreServe, Reactive, Static, make_policy, peak_instances
 from preserve_gym import ClusterConfig, InputError, Trace, Workload, WorkloadConfig
 from preserve_gym.envs.observation import SCALARS
 from preserve_gym.sim.profile import InstanceProfile
@@ -538,3 +541,124 @@ class TestPredict:
         with pytest.raises(FrozenInstanceError):
             policy.lead_s = 0.0  # type: ignore[misc]
         assert pickle.loads(pickle.dumps(policy)) == policy
+
+
+SURGE_S = 1200.0
+
+
+@pytest.fixture(scope="module")
+def surge() -> Workload:
+    """20 minutes at 2 requests/s, 10 at 10, 10 at 2: needs 1, 3 and 1 instances, as forecast."""
+    rng = np.random.default_rng(0)
+    spans = ((0.0, SURGE_S, 2.0), (SURGE_S, 1800.0, 10.0), (1800.0, 2400.0, 2.0))
+    arrival_s = np.sort(np.concatenate([rng.uniform(a, b, int((b - a) * rate)) for a, b, rate in spans]))
+    n = len(arrival_s)
+    trace = Trace(
+        arrival_s=arrival_s,
+        prompt_tokens=np.clip(rng.lognormal(6.5, 0.8, n), 16, 6000).astype(np.int32),
+        output_tokens=np.clip(rng.lognormal(5.2, 0.6, n), 4, 1500).astype(np.int32),
+        name="surge",
+        span_s=2400.0,
+    )
+    return Workload(WorkloadConfig(start_s=900.0, horizon_s=1200.0, forecaster="oracle"), trace)
+
+
+def make_env(policy: Any, workload: Workload) -> gym.Env[Any, Any]:
+    return gym.make(
+        "preserve/Autoscale-v0",
+        cluster=policy.cluster,
+        workload=workload,
+        router=policy.router,
+        interval_s=policy.interval_s,
+        obs_mode="dict",
+        action_mode="target",
+    )
+
+
+def play(policy: Any, workload: Workload) -> tuple[list[tuple[float, int]], Any]:
+    """(time, target) at the start and after each step, and the per-request results."""
+    env = make_env(policy, workload)
+    observation, info = env.reset(seed=0)
+    targets, state, ended = [(info["time_s"], info["target"])], None, False
+    while not ended:
+        action, state = policy.predict(observation, state)
+        np.testing.assert_array_equal(action, env.unwrapped.target_to_action(_asked(policy, action)))
+        observation, _, _, ended, info = env.step(action)
+        targets.append((info["time_s"], info["target"]))
+    return targets, env.unwrapped.results()
+
+
+def _asked(policy: Any, action: np.ndarray) -> int:
+    low, high = policy.cluster.min_instances, policy.cluster.max_instances
+    return round(low + (float(action[0]) + 1.0) / 2.0 * (high - low))
+
+
+def first_addition_s(targets: list[tuple[float, int]], interval_s: float) -> float:
+    """When the policy first asked for more than there were at the start."""
+    return min(time_s for time_s, target in targets if target > targets[0][1]) - interval_s
+
+
+class TestInTheEnvironment:
+    @pytest.mark.parametrize("name", ["static-3", *(name for name in POLICIES if name != "static")])
+    def test_plays_an_episode(self, name: str, surge: Workload) -> None:
+        policy = make_policy(name, CLUSTER, surge.profile(CLUSTER))
+        targets, results = play(policy, surge)
+        assert all(1 <= target <= 8 for _, target in targets)
+        assert targets[-1][0] == 2100.0
+        scored = surge.trace.row_range(900.0, 2100.0)
+        assert len(results) == scored.stop - scored.start
+        assert results["completed_s"].notna().all()
+        if name == "static-3":
+            assert {target for _, target in targets[1:]} == {3}
+        else:
+            assert max(target for _, target in targets) >= 3, "the surge needs three instances"
+
+    def test_preserve_is_ready_for_a_forecast_surge_before_the_others(self, surge: Workload) -> None:
+        profile = surge.profile(CLUSTER)
+        policies = {
+            "lead": make_policy("preserve", CLUSTER, profile, lead_s=CLUSTER.cold_start_s),
+            **{name: make_policy(name, CLUSTER, profile) for name in ("preserve", "hpa", "reactive")},
+        }
+        played = {key: play(policy, surge) for key, policy in policies.items()}
+        began_s = {key: first_addition_s(played[key][0], policies[key].interval_s) for key in played}
+        assert began_s["lead"] == SURGE_S - CLUSTER.cold_start_s
+        assert began_s["preserve"] == SURGE_S
+        assert SURGE_S < began_s["hpa"] <= SURGE_S + 60.0
+        assert began_s["reactive"] > SURGE_S
+        in_time = {key: 1.0 - results["violated_s"].notna().mean() for key, (_, results) in played.items()}
+        assert in_time["lead"] > 0.99
+        assert in_time["lead"] > in_time["hpa"] > in_time["reactive"]
+
+    def test_starts_at_the_need_of_tier_1_and_returns_to_it(self, surge: Workload) -> None:
+        targets, _ = play(make_policy("preserve", CLUSTER, surge.profile(CLUSTER)), surge)
+        assert targets[0][1] == targets[1][1] == targets[-1][1] == 1
+
+    def test_peak_provisioning_fits_the_surge(self, surge: Workload) -> None:
+        tokens = (surge.forecast.prompt_tokens[:, 0], surge.forecast.output_tokens[:, 0])
+        assert peak_instances(CLUSTER, surge.profile(CLUSTER), *tokens, surge.config.window_s) == 3
+
+    def test_same_through_stable_baselines(self, surge: Workload) -> None:
+        evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
+        monitor = pytest.importorskip("stable_baselines3.common.monitor")
+        policy = make_policy("preserve", CLUSTER, surge.profile(CLUSTER))
+        seen: list[int] = []
+        evaluation.evaluate_policy(
+            policy,
+            monitor.Monitor(make_env(policy, surge)),
+            n_eval_episodes=2,
+            callback=lambda scope, _: seen.append(scope["info"]["target"]),
+        )
+        once = [target for _, target in play(policy, surge)[0][1:]]
+        assert seen == once + once
+
+
+def test_write_your_own_policy_runs_as_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "write-your-own-policy.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    script = tmp_path / "policy.py"
+    script.write_text("\n".join(blocks))
+    names = runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r"SLO attainment \d+\.\d\d% with \d+\.\d\d instance-hours\n", printed)
+    assert names["attainment"] > 0.9

@@ -136,7 +136,7 @@ STAMP = "TIMESTAMP: expected a time like 2023-11-16 18:15:46.6805900, got "
         (AZURE + b",1,1\n", f"row 2: {STAMP}''"),
         (
             AZURE + b"2023-11-16 18:15:46.2,1,1\n2023-11-16 18:15:46.1,1,1\n",
-            "row 3: TIMESTAMP: expected a time at or after that of the row before, got '2023-11-16 18:15:46.1",
+            "row 3: TIMESTAMP: expected a time at or after that of the row before, got '2023-11-16 18",
         ),
         (AZURE + b"2023-11-16 18:15:46.2,0,1\r\n", f"row 2: ContextTokens: {INTEGER}'0'"),
         (AZURE + b"2023-11-16 18:15:46.2,1,x\r\n", f"row 2: GeneratedTokens: {INTEGER}'x'"),
@@ -199,8 +199,19 @@ def test_the_fast_parser_accepts_only_what_the_strict_one_does(rows: list[list[s
 
 
 STAMPS = st.sampled_from(
-    "2023-11-16 18:15:46.6805900|2023-11-16T18:15:47|2023-11-17|2023-11-17 01|2023-11-17 01:02|20231118|1.5|"
-    "2023-11-18 24:00:00|2023-11-18 00:00:00.|2023-11-18 23:59:60|2023-11-18 +01".split("|")
+    [
+        "2023-11-16 18:15:46.6805900",
+        "2023-11-16T18:15:47",
+        "2023-11-17",
+        "2023-11-17 01",
+        "2023-11-17 01:02",
+        "20231118",
+        "2023-11-18 24:00:00",
+        "2023-11-18 00:00:00.",
+        "2023-11-18 23:59:60",
+        "2023-11-18 +01",
+        "1.5",
+    ]
 )
 
 

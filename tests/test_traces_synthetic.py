@@ -58,8 +58,7 @@ def test_the_rate_alone_scales_the_arrivals(kind: str) -> None:
     assert len(fast) / len(slow) == pytest.approx(5.0, rel=0.03)
     # Same swell and silence: the counts of minutes go together.
     counts = [np.bincount((t.arrival_s // 60).astype(int), minlength=1440) for t in (slow, fast)]
-    assert np.corrcoef(counts)[0, 1] > 0.8
-    np.testing.assert_array_equal(slow.window_count(60.0), fast.window_count(60.0))
+    assert np.corrcoef(counts[0], counts[1])[0, 1] > 0.8
 
 
 def test_the_mean_rate_over_many_days(kind: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -38,11 +40,10 @@ def test_columns_have_their_types_and_are_read_only() -> None:
     assert len(trace) == 4
     assert trace.span_s == 9.0
     assert trace.arrival_s.dtype == np.float64
-    for column in (trace.prompt_tokens, trace.output_tokens, trace.request_class):
-        assert column is not None
-        assert column.dtype == np.int32
+    assert trace.request_class is not None
+    for tokens in (trace.prompt_tokens, trace.output_tokens, trace.request_class):
+        assert tokens.dtype == np.int32
     for column in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens, trace.request_class):
-        assert column is not None
         with pytest.raises(ValueError, match="read-only"):
             column[0] = 1
 
@@ -53,6 +54,13 @@ def test_the_callers_arrays_are_copied() -> None:
     arrival_s[0], tokens[0] = 0.5, 9
     assert trace.arrival_s[0] == 0.0
     assert trace.prompt_tokens[0] == 1
+
+
+def test_a_trace_is_pickled_and_replaced() -> None:
+    trace = dataclasses.replace(make(request_class=[0, 1, 0, 2], name="a", span_s=12.0), name="b")
+    again = pickle.loads(pickle.dumps(trace))
+    assert (again.name, again.span_s) == ("b", 12.0)
+    np.testing.assert_array_equal(again.request_class, [0, 1, 0, 2])
 
 
 def test_an_empty_trace_is_a_trace() -> None:
@@ -121,6 +129,12 @@ def test_a_slice_starts_at_zero_and_keeps_the_time_of_day() -> None:
 def test_a_slice_needs_an_interval(start_s: float, end_s: float) -> None:
     with pytest.raises(InputError, match="expected 0 <= start_s <= end_s"):
         make().slice(start_s, end_s)
+
+
+def test_rows_need_an_interval() -> None:
+    with pytest.raises(InputError, match=r"expected start_s <= end_s, got 2\.0 and 1\.0"):
+        make().row_range(2.0, 1.0)
+    assert make().row_range(-np.inf, np.inf) == slice(0, 4)
 
 
 @given(traces(), st.lists(st.integers(0, 4500), min_size=1, max_size=5).map(sorted))

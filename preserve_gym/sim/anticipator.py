@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from preserve_gym.sim.execution import tokens_so_far
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import F8, OFF, Instances, Params, Requests
+from preserve_gym.sim.state import F8, OFF, State
 
 
 @kernel
@@ -27,7 +27,7 @@ def predicted_end(predicted_tokens: int, after: int) -> int:
 
 
 @kernel
-def look_ahead(p: Params, rq: Requests, ins: Instances, i: int, use: F8, ends: F8) -> None:
+def look_ahead(s: State, i: int, use: F8, ends: F8) -> None:
     """Fill ``use[j]`` with the predicted KV use of instance ``i`` in ``j`` iterations.
 
     Args:
@@ -40,20 +40,20 @@ def look_ahead(p: Params, rq: Requests, ins: Instances, i: int, use: F8, ends: F
         ends[j] = 0.0  # how many they are
     tokens = 0.0
     count = 0.0
-    run = i * p.max_num_seqs
-    for k in range(ins.n_running[i]):
-        r = ins.running[run + k]
-        produced = tokens_so_far(ins, rq, i, r)
+    run = i * s.params[0].max_num_seqs
+    for k in range(s.instances[i].n_running):
+        r = s.running[run + k]
+        produced = tokens_so_far(s, i, r)
         if produced == 0:
             continue
         age = produced - 1
-        left = predicted_end(rq.predicted_tokens[r], age) - age
-        tokens += rq.prompt_tokens[r] + age
+        left = predicted_end(s.requests[r].predicted_tokens, age) - age
+        tokens += s.requests[r].prompt_tokens + age
         count += 1
         if left < window:
-            use[left] += rq.prompt_tokens[r] + age + left
+            use[left] += s.requests[r].prompt_tokens + age + left
             ends[left] += 1
-    capacity = p.kv_blocks * p.block_size
+    capacity = s.params[0].kv_blocks * s.params[0].block_size
     for j in range(window):
         tokens -= use[j]
         count -= ends[j]
@@ -63,9 +63,7 @@ def look_ahead(p: Params, rq: Requests, ins: Instances, i: int, use: F8, ends: F
 
 @kernel
 def look_ahead_all(
-    p: Params,
-    rq: Requests,
-    ins: Instances,
+    s: State,
     high: float,
     use: F8,
     ends: F8,
@@ -79,12 +77,12 @@ def look_ahead_all(
         peak, share_above: float64 of shape (max_instances,), filled; 0 for instances that are off.
     """
     window = len(use)
-    for i in range(p.max_instances):
+    for i in range(len(s.instances)):
         peak[i] = 0.0
         share_above[i] = 0.0
-        if ins.state[i] == OFF or ins.n_running[i] == 0:
+        if s.instances[i].state == OFF or s.instances[i].n_running == 0:
             continue
-        look_ahead(p, rq, ins, i, use, ends)
+        look_ahead(s, i, use, ends)
         above = 0
         for j in range(window):
             peak[i] = max(peak[i], use[j])

@@ -12,14 +12,26 @@ from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
-from preserve_gym.sim import state as st
 from preserve_gym.sim.anticipator import look_ahead_all
 from preserve_gym.sim.engine import run_until
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.routers import get_router
+from preserve_gym.sim.state import OFF, READY, REJECTED, STARTING, make_state
 from preserve_gym.traces.trace import Trace
 
 _LONG_AFTER_S = 1e15
+_RESULTS = (
+    "arrival_s",
+    "prompt_tokens",
+    "output_tokens",
+    "predicted_tokens",
+    "instance",
+    "first_scheduled_s",
+    "first_token_s",
+    "completed_s",
+    "preemptions",
+    "violated_s",
+)
 
 
 @dataclass(frozen=True)
@@ -75,24 +87,6 @@ TOTALS: dict[str, str] = {
     "busy_s": "time in executed iterations, summed over the instances, s",
     "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
 }
-_COUNTS = {
-    "arrived": st.ARRIVED,
-    "rejected": st.REJECTED_COUNT,
-    "prompt_tokens": st.PROMPT_TOKENS,
-    "predicted_tokens": st.PREDICTED_TOKENS,
-    "first_tokens": st.FIRST_TOKENS,
-    "completed": st.COMPLETED,
-    "compliant": st.COMPLIANT,
-    "output_tokens": st.OUTPUT_TOKENS,
-    "violations": st.VIOLATIONS,
-    "ttft_misses": st.TTFT_MISSES,
-    "preemptions": st.PREEMPTIONS,
-    "scale_ups": st.SCALE_UPS,
-    "scale_downs": st.SCALE_DOWNS,
-}
-_SUMS = {"ttft_sum_s": st.TTFT_SUM_S, "decode_sum_s": st.DECODE_SUM_S}
-
-
 class Cluster:
     """A cluster that serves a trace: run it, look at it, scale it.
 
@@ -153,20 +147,15 @@ class Cluster:
             predicted_tokens = np.full(n, mean, np.int32)
         elif np.shape(predicted_tokens) != (n,) or (n and np.min(predicted_tokens) < 1):
             raise InputError(f"predicted_tokens: expected {n} integers >= 1, one per request")
-        self._params = st.make_params(config)
-        self._requests = st.make_requests(
-            trace.arrival_s.astype(np.float64),
-            prompt,
-            trace.output_tokens.astype(np.int32),
-            np.minimum(predicted_tokens, np.maximum(config.instance.max_model_len - prompt, 1)).astype(np.int32),
+        longest = np.maximum(config.instance.max_model_len - prompt, 1)
+        self._state = state = make_state(
+            config, trace.arrival_s, prompt, trace.output_tokens, np.minimum(predicted_tokens, longest)
         )
-        self._requests.status[rejected] = st.REJECTED
-        self._instances = st.make_instances(config)
-        self._instances.state[:initial] = st.READY
-        self._instances.started_s[:] = start_s
-        self._instances.blocks_since_s[:] = start_s
-        self._totals = st.make_totals(config, n)
-        self._totals.sums[st.NOW_S] = start_s
+        state.requests["status"][rejected] = REJECTED
+        state.instances["state"][:initial] = READY
+        state.instances["started_s"] = start_s
+        state.instances["blocks_since_s"] = start_s
+        state.totals["now_s"] = start_s
         self._use = np.zeros(look_ahead)
         self._ends = np.zeros(look_ahead)
         self._route = get_router(router)
@@ -175,7 +164,7 @@ class Cluster:
     @property
     def time_s(self) -> float:
         """The clock, s."""
-        return float(self._totals.sums[st.NOW_S])
+        return float(self._state.totals["now_s"][0])
 
     def run_until(self, time_s: float) -> None:
         """Serve until ``time_s``: everything that happens up to then, arrivals at ``time_s`` excluded.
@@ -186,9 +175,7 @@ class Cluster:
         """
         if not self.time_s <= time_s < np.inf:
             raise InputError(f"time_s: expected a finite time from {self.time_s} on, got {time_s!r}")
-        self._run(
-            self._params, self._requests, self._instances, self._totals, float(time_s), self._route
-        )
+        self._run(self._state, float(time_s), self._route)
 
     def scale_to(self, instances: int) -> None:
         """Ask for that many instances starting or ready, clipped to the bounds of the cluster.
@@ -196,63 +183,52 @@ class Cluster:
         New instances are ready after the cold start; surplus ones are cancelled while starting, or
         drain.
         """
-        scale_to(self._params, self._instances, self._totals, int(instances), self.time_s)
+        scale_to(self._state, int(instances), self.time_s)
 
     def settle(self) -> None:
         """Serve all that is left of the trace and its queues, without any further scaling.
 
         The clock and the totals that depend on it lose their meaning: read them before.
         """
-        self._run(
-            self._params, self._requests, self._instances, self._totals, _LONG_AFTER_S, self._route
-        )
+        self._run(self._state, _LONG_AFTER_S, self._route)
 
     def snapshot(self) -> Snapshot:
         """The cluster now. Looking changes nothing."""
-        ins, now = self._instances, self.time_s
-        n = self.config.max_instances
-        peak, overload = np.empty(n), np.empty(n)
-        look_ahead_all(
-            self._params,
-            self._requests,
-            ins,
-            self._overload_use,
-            self._use,
-            self._ends,
-            peak,
-            overload,
-        )
-        starting = ins.state == st.STARTING
+        instances, now = self._state.instances, self.time_s
+        peak, overload = np.empty(len(instances)), np.empty(len(instances))
+        look_ahead_all(self._state, self._overload_use, self._use, self._ends, peak, overload)
+        state = instances["state"].astype(np.int8)
         return Snapshot(
             time_s=now,
-            state=ins.state.copy(),
-            ready_in_s=np.where(starting, ins.ready_at_s - now, 0.0),
-            running=ins.n_running.copy(),
-            waiting=ins.n_waiting.copy(),
-            queued_prefill_tokens=ins.queued_prefill_tokens.copy(),
-            expected_tokens=ins.expected_tokens.copy(),
-            kv_use=ins.blocks_used / self._params.kv_blocks,
+            state=state,
+            ready_in_s=np.where(state == STARTING, instances["ready_at_s"] - now, 0.0),
+            running=instances["n_running"].copy(),
+            waiting=instances["n_waiting"].copy(),
+            queued_prefill_tokens=instances["queued_prefill_tokens"].copy(),
+            expected_tokens=instances["expected_tokens"].copy(),
+            kv_use=instances["blocks_used"] / self.config.instance.kv_blocks,
             anticipated_peak=peak,
             anticipated_overload=overload,
-            target=int(np.count_nonzero(starting | (ins.state == st.READY))),
+            target=int(np.count_nonzero((state == STARTING) | (state == READY))),
             totals=self.totals(),
         )
 
     def totals(self) -> dict[str, float]:
         """Cumulative counts and sums since the start; ``TOTALS`` says what they are."""
-        ins, now = self._instances, self.time_s
-        totals: dict[str, float] = {name: int(self._totals.counts[k]) for name, k in _COUNTS.items()}
-        totals |= {name: float(self._totals.sums[k]) for name, k in _SUMS.items()}
-        on = ins.state != st.OFF
-        totals["instance_s"] = float(ins.instance_s.sum() + (now - ins.started_s)[on].sum())
+        instances, now = self._state.instances, self.time_s
+        record = self._state.totals[0]
+        counted = record.dtype.names
+        totals: dict[str, float] = {name: record[name].item() for name in TOTALS if name in counted}
+        on = instances["state"] != OFF
+        totals["instance_s"] = float(instances["instance_s"].sum() + (now - instances["started_s"])[on].sum())
         # The part of an executing iteration that has passed counts as busy.
-        ends = ins.iteration_end_s
-        executing = np.isfinite(ends)
-        group = 2 * np.arange(len(ends)) + ins.executing
-        passed = now - (ends - ins.group_duration_s[group])
-        totals["busy_s"] = float(ins.busy_s.sum() + passed[executing].sum())
-        block_s = ins.block_s + ins.blocks_used * (now - ins.blocks_since_s)
-        totals["kv_use_s"] = float(block_s.sum() / self._params.kv_blocks)
+        end_s = instances["iteration_end_s"]
+        executing = np.isfinite(end_s)
+        group = 2 * np.arange(len(instances)) + instances["executing"]
+        passed_s = now - (end_s - self._state.groups["duration_s"][group])
+        totals["busy_s"] = float(instances["busy_s"].sum() + passed_s[executing].sum())
+        block_s = instances["block_s"] + instances["blocks_used"] * (now - instances["blocks_since_s"])
+        totals["kv_use_s"] = float(block_s.sum() / self.config.instance.kv_blocks)
         return totals
 
     def results(self) -> pd.DataFrame:
@@ -260,26 +236,13 @@ class Cluster:
 
         Columns: ``arrival_s``, ``prompt_tokens``, ``output_tokens``, ``predicted_tokens``, ``instance``
         (-1: rejected), ``first_scheduled_s``, ``first_token_s``, ``completed_s`` (NaN: not yet),
-        ``preemptions``, ``rejected``, ``violated_s`` (when the first missed deadline passed; NaN: none).
+        ``preemptions``, ``violated_s`` (when the first missed deadline passed; NaN: none), ``rejected``.
         Times are on the simulation's clock.
         """
-        rq = self._requests
-        n = int(self._totals.counts[st.ARRIVED])
-        return pd.DataFrame(
-            {
-                "arrival_s": rq.arrival_s[:n].copy(),
-                "prompt_tokens": rq.prompt_tokens[:n].copy(),
-                "output_tokens": rq.output_tokens[:n].copy(),
-                "predicted_tokens": rq.predicted_tokens[:n].copy(),
-                "instance": rq.instance[:n].copy(),
-                "first_scheduled_s": rq.first_scheduled_s[:n].copy(),
-                "first_token_s": rq.first_token_s[:n].copy(),
-                "completed_s": rq.completed_s[:n].copy(),
-                "preemptions": rq.preemptions[:n].copy(),
-                "rejected": rq.status[:n] == st.REJECTED,
-                "violated_s": rq.violated_s[:n].copy(),
-            }
-        )
+        requests = self._state.requests[: int(self._state.totals["arrived"][0])]
+        columns = {name: requests[name].copy() for name in _RESULTS}
+        columns["rejected"] = requests["status"] == REJECTED
+        return pd.DataFrame(columns)
 
 
 def _fit(config: ClusterConfig, trace: Trace) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -292,7 +255,4 @@ def _fit(config: ClusterConfig, trace: Trace) -> tuple[NDArray[np.int32], NDArra
     if config.too_long == "clip_prompt":
         prompt = np.minimum(prompt, np.maximum(room, 1)).astype(np.int32)
     rejected = prompt > room
-    if not instance.enable_chunked_prefill:
-        # Unchunked, the whole prompt must fit into one iteration, recomputed output included.
-        rejected |= prompt + trace.output_tokens.astype(np.int64) - 1 > instance.max_num_batched_tokens
     return prompt, rejected

@@ -19,93 +19,56 @@ from preserve_gym.sim.jit import typed_kernel
 from preserve_gym.sim.lifecycle import update_ready
 from preserve_gym.sim.routers import ROUTER_SIGNATURE, RequestView, RouterView
 from preserve_gym.sim.slo import decide, violate, watch
-from preserve_gym.sim.state import (
-    ARRIVED,
-    N_READY,
-    NEXT_REQUEST,
-    NOW_S,
-    OFF,
-    PREDICTED_TOKENS,
-    PROMPT_TOKENS,
-    READY,
-    REJECTED,
-    REJECTED_COUNT,
-    ROUTED,
-    Instances,
-    Params,
-    Requests,
-    Totals,
-    make_instances,
-    make_params,
-    make_requests,
-    make_totals,
-)
+from preserve_gym.sim.state import READY, REJECTED, State, make_state
 
 
-def _run_until(p: Params, rq: Requests, ins: Instances, tot: Totals, t: float, route: Any) -> None:
-    next_ready = update_ready(p, ins, tot, tot.sums[NOW_S])
-    n = len(rq.arrival_s)
-    r = tot.counts[NEXT_REQUEST]
-    while r < n and rq.arrival_s[r] < t:
-        now = rq.arrival_s[r]
-        for i in range(p.max_instances):
-            if ins.iteration_end_s[i] <= now or ins.schedule_at_s[i] < now:
-                advance(p, rq, ins, tot, i, now)
+def _run_until(s: State, t: float, route: Any) -> None:
+    p, totals = s.params[0], s.totals[0]
+    next_ready = update_ready(s, totals.now_s)
+    r = totals.next_request
+    while r < len(s.requests) and s.requests[r].arrival_s < t:
+        request = s.requests[r]
+        now = request.arrival_s
+        for i in range(len(s.instances)):
+            instance = s.instances[i]
+            if instance.iteration_end_s <= now or instance.schedule_at_s < now:
+                advance(s, i, now)
         if next_ready <= now:
-            next_ready = update_ready(p, ins, tot, now)
-        tot.counts[ARRIVED] += 1
-        tot.counts[PROMPT_TOKENS] += rq.prompt_tokens[r]
-        tot.counts[PREDICTED_TOKENS] += rq.predicted_tokens[r]
-        if rq.status[r] == REJECTED:
-            tot.counts[REJECTED_COUNT] += 1
-            violate(rq, tot, r, now)
+            next_ready = update_ready(s, now)
+        totals.arrived += 1
+        totals.prompt_tokens += request.prompt_tokens
+        totals.predicted_tokens += request.predicted_tokens
+        if request.status == REJECTED:
+            totals.rejected += 1
+            violate(totals, request, now)
         else:
-            view = RouterView(
-                tot.ready,
-                tot.counts[N_READY],
-                tot.counts[ROUTED],
-                ins.n_running,
-                ins.n_waiting,
-                ins.queued_prefill_tokens,
-                ins.expected_tokens,
-                ins.blocks_used,
-                p.kv_blocks,
+            i = route(
+                RouterView(s.instances, s.ready, totals.n_ready, totals.routed, p.kv_blocks, p.block_size),
+                RequestView(now, np.int64(request.prompt_tokens), np.int64(request.predicted_tokens)),
             )
-            request = RequestView(now, np.int64(rq.prompt_tokens[r]), np.int64(rq.predicted_tokens[r]))
-            i = route(view, request)
-            if i < 0 or i >= p.max_instances or ins.state[i] != READY:
+            if i < 0 or i >= len(s.instances) or s.instances[i].state != READY:
                 raise ValueError("the router returned an instance that is not ready")
-            tot.counts[ROUTED] += 1
-            enqueue(p, rq, ins, tot, i, r, now)
-            watch(p, rq, tot, r)
+            totals.routed += 1
+            enqueue(s, i, r, now)
+            watch(s, r)
         r += 1
-        tot.counts[NEXT_REQUEST] = r
-    for i in range(p.max_instances):
-        if ins.state[i] != OFF:
-            advance(p, rq, ins, tot, i, t)
-    update_ready(p, ins, tot, t)
-    decide(p, rq, tot, t)
-    tot.sums[NOW_S] = t
+        totals.next_request = r
+    for i in range(len(s.instances)):
+        advance(s, i, t)
+    update_ready(s, t)
+    decide(s, t)
+    totals.now_s = t
 
 
 @functools.cache
 def run_until() -> Any:
-    """The compiled event loop ``(params, requests, instances, totals, t, router) -> None``.
+    """The compiled event loop ``(state, t, router) -> None``.
 
     Plays everything that happens up to ``t``: iterations ending by ``t``, arrivals before ``t``,
-    scheduling turns before ``t``, deadlines up to ``t``.  The first call compiles it, or loads it from
-    the cache on disk.  Raises ValueError if the router returns an instance that is not ready.
+    scheduling turns before ``t``, deadlines up to ``t``. The first call compiles it, or loads it from
+    the cache on disk. Raises ValueError if the router returns an instance that is not ready.
     """
-    config = ClusterConfig(instance=InstanceConfig(latency=LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=2))
+    instance = InstanceConfig(latency=LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=2)
     none = np.zeros(0, np.int32)
-    empty = make_requests(np.zeros(0), none, none, none)
-    signature = void(
-        typeof(make_params(config)),
-        typeof(empty),
-        typeof(make_instances(config)),
-        typeof(make_totals(config, 0)),
-        float64,
-        types.FunctionType(ROUTER_SIGNATURE),
-    )
-    return typed_kernel(signature)(_run_until)
-
+    state = make_state(ClusterConfig(instance=instance), np.zeros(0), none, none, none)
+    return typed_kernel(void(typeof(state), float64, types.FunctionType(ROUTER_SIGNATURE)))(_run_until)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core.caching import IndexDataCacheFile
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     # Kernels only use arrays that were allocated in Python, so they hold no references of their own.
-    # Without this, hidden reference counting costs a factor of three.
     "_nrt": False,
 }
 
@@ -29,15 +29,18 @@ _SOURCES = _hash_sources()
 
 
 def _cached(dispatcher: Any) -> Any:
-    """Cache on disk, valid as long as no source of the engine changes.
+    """Cache on disk, under a name that changes with every source of the engine.
 
     Numba checks the file of the function itself only, so it would go on using a compiled event loop
-    whose callees, in other files, have changed.
+    whose callees, in other files, have changed, or stumble over an index that names a type of old.
     """
     dispatcher.enable_caching()
-    file = getattr(dispatcher._cache, "_cache_file", None)
-    if file is not None:  # with the JIT off, or no writable place, there is no cache
-        file._source_stamp = (file._source_stamp, _SOURCES)
+    cache = dispatcher._cache
+    cache._cache_file = IndexDataCacheFile(
+        cache_path=cache._cache_path,
+        filename_base=f"{cache._impl.filename_base}-{_SOURCES[:16]}",
+        source_stamp=cache._impl.locator.get_source_stamp(),
+    )
     return dispatcher
 
 

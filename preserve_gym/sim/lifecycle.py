@@ -5,23 +5,11 @@ from __future__ import annotations
 import math
 
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import (
-    DRAINING,
-    DRAINS,
-    N_READY,
-    OFF,
-    READY,
-    SCALE_DOWNS,
-    SCALE_UPS,
-    STARTING,
-    Instances,
-    Params,
-    Totals,
-)
+from preserve_gym.sim.state import DRAINING, OFF, READY, STARTING, State
 
 
 @kernel
-def update_ready(p: Params, ins: Instances, tot: Totals, now: float) -> float:
+def update_ready(s: State, now: float) -> float:
     """Make ready what is due by ``now`` and list the ready slots.
 
     Returns:
@@ -29,94 +17,94 @@ def update_ready(p: Params, ins: Instances, tot: Totals, now: float) -> float:
     """
     next_ready = math.inf
     n = 0
-    for i in range(p.max_instances):
-        if ins.state[i] == STARTING:
-            if ins.ready_at_s[i] <= now:
-                ins.state[i] = READY
+    for i in range(len(s.instances)):
+        if s.instances[i].state == STARTING:
+            if s.instances[i].ready_at_s <= now:
+                s.instances[i].state = READY
             else:
-                next_ready = min(next_ready, ins.ready_at_s[i])
-        if ins.state[i] == READY:
-            tot.ready[n] = i
+                next_ready = min(next_ready, s.instances[i].ready_at_s)
+        if s.instances[i].state == READY:
+            s.ready[n] = i
             n += 1
-    tot.counts[N_READY] = n
+    s.totals[0].n_ready = n
     return next_ready
 
 
 @kernel
-def scale_to(p: Params, ins: Instances, tot: Totals, target: int, now: float) -> None:
+def scale_to(s: State, target: int, now: float) -> None:
     """Set how many instances are starting or ready to ``target``, within the bounds of the cluster.
 
     Up: take back draining instances, the latest to drain first, then start new ones in the lowest
-    free slots, as far as there are any.  Down: cancel starting instances, the latest started first
+    free slots, as far as there are any. Down: cancel starting instances, the latest started first
     (off at once, but billed for the whole cold start), then drain ready ones, the one with the fewest
     requests first, ties to the highest slot (off at once if it has none).
     """
-    target = min(max(target, p.min_instances), p.max_instances)
+    target = min(max(target, s.params[0].min_instances), len(s.instances))
     wanted = 0
-    for i in range(p.max_instances):
-        if ins.state[i] == STARTING or ins.state[i] == READY:
+    for i in range(len(s.instances)):
+        if s.instances[i].state == STARTING or s.instances[i].state == READY:
             wanted += 1
     while wanted < target:
-        i = _latest_draining(p, ins)
+        i = _latest_draining(s)
         if i >= 0:
-            ins.state[i] = READY
+            s.instances[i].state = READY
         else:
             i = 0
-            while i < p.max_instances and ins.state[i] != OFF:
+            while i < len(s.instances) and s.instances[i].state != OFF:
                 i += 1
-            if i == p.max_instances:
+            if i == len(s.instances):
                 break
-            ins.state[i] = STARTING
-            ins.started_s[i] = now
-            ins.ready_at_s[i] = now + p.cold_start_s
+            s.instances[i].state = STARTING
+            s.instances[i].started_s = now
+            s.instances[i].ready_at_s = now + s.params[0].cold_start_s
         wanted += 1
-        tot.counts[SCALE_UPS] += 1
+        s.totals[0].scale_ups += 1
     while wanted > target:
-        i = _latest_starting(p, ins)
+        i = _latest_starting(s)
         if i >= 0:
-            ins.state[i] = OFF
-            ins.instance_s[i] += ins.ready_at_s[i] - ins.started_s[i]
+            s.instances[i].state = OFF
+            s.instances[i].instance_s += s.instances[i].ready_at_s - s.instances[i].started_s
         else:
-            i = _least_loaded_ready(p, ins)
-            if ins.n_running[i] + ins.n_waiting[i] == 0:
-                ins.state[i] = OFF
-                ins.instance_s[i] += now - ins.started_s[i]
+            i = _least_loaded_ready(s)
+            if s.instances[i].n_running + s.instances[i].n_waiting == 0:
+                s.instances[i].state = OFF
+                s.instances[i].instance_s += now - s.instances[i].started_s
             else:
-                ins.state[i] = DRAINING
-                ins.draining_order[i] = tot.counts[DRAINS]
-                tot.counts[DRAINS] += 1
+                s.instances[i].state = DRAINING
+                s.instances[i].draining_order = s.totals[0].drains
+                s.totals[0].drains += 1
         wanted -= 1
-        tot.counts[SCALE_DOWNS] += 1
-    update_ready(p, ins, tot, now)
+        s.totals[0].scale_downs += 1
+    update_ready(s, now)
 
 
 @kernel
-def _latest_draining(p: Params, ins: Instances) -> int:
+def _latest_draining(s: State) -> int:
     found = -1
-    for i in range(p.max_instances):
-        if ins.state[i] == DRAINING and (
-            found < 0 or ins.draining_order[i] > ins.draining_order[found]
+    for i in range(len(s.instances)):
+        if s.instances[i].state == DRAINING and (
+            found < 0 or s.instances[i].draining_order > s.instances[found].draining_order
         ):
             found = i
     return found
 
 
 @kernel
-def _latest_starting(p: Params, ins: Instances) -> int:
+def _latest_starting(s: State) -> int:
     found = -1
-    for i in range(p.max_instances):
-        if ins.state[i] == STARTING and (found < 0 or ins.started_s[i] >= ins.started_s[found]):
+    for i in range(len(s.instances)):
+        if s.instances[i].state == STARTING and (found < 0 or s.instances[i].started_s >= s.instances[found].started_s):
             found = i
     return found
 
 
 @kernel
-def _least_loaded_ready(p: Params, ins: Instances) -> int:
+def _least_loaded_ready(s: State) -> int:
     found = -1
     fewest = 0
-    for i in range(p.max_instances):
-        if ins.state[i] == READY:
-            requests = ins.n_running[i] + ins.n_waiting[i]
+    for i in range(len(s.instances)):
+        if s.instances[i].state == READY:
+            requests = s.instances[i].n_running + s.instances[i].n_waiting
             if found < 0 or requests <= fewest:
                 found, fewest = i, requests
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import Instances, Params, Requests
+from preserve_gym.sim.state import Record
 
 
 @kernel
@@ -13,14 +13,14 @@ def blocks_for(tokens: int, block_size: int) -> int:
 
 
 @kernel
-def take_blocks(ins: Instances, i: int, blocks: int, now: float) -> None:
-    """Take ``blocks`` blocks of instance ``i`` (give back, if negative) at time ``now``."""
-    ins.block_s[i] += ins.blocks_used[i] * (now - ins.blocks_since_s[i])
-    ins.blocks_since_s[i] = now
-    ins.blocks_used[i] += blocks
+def take_blocks(instance: Record, blocks: int, now: float) -> None:
+    """Take ``blocks`` blocks (give back, if negative) at time ``now``."""
+    instance.block_s += instance.blocks_used * (now - instance.blocks_since_s)
+    instance.blocks_since_s = now
+    instance.blocks_used += blocks
 
 
 @kernel
-def release_all(p: Params, rq: Requests, ins: Instances, i: int, r: int, now: float) -> None:
-    """Give back every block that request ``r`` holds on instance ``i``."""
-    take_blocks(ins, i, -blocks_for(rq.computed[r], p.block_size), now)
+def release_all(p: Record, instance: Record, request: Record, now: float) -> None:
+    """Give back every block that ``request`` holds on ``instance``."""
+    take_blocks(instance, -blocks_for(request.computed, p.block_size), now)

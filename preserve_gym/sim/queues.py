@@ -1,57 +1,56 @@
-"""The waiting queue of an instance: a linked list through ``Requests.next_waiting``, so unlimited."""
+"""The waiting queue of an instance: a linked list through the requests, so unlimited."""
 
 from __future__ import annotations
 
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import WAITING, Instances, Requests
+from preserve_gym.sim.state import WAITING, Record, State
 
 
 @kernel
-def push_back(rq: Requests, ins: Instances, i: int, r: int) -> None:
+def push_back(s: State, instance: Record, r: int) -> None:
     """A new request joins the end."""
-    rq.status[r] = WAITING
-    rq.next_waiting[r] = -1
-    if ins.n_waiting[i] == 0:
-        ins.waiting_head[i] = r
+    s.requests[r].status = WAITING
+    s.requests[r].next_waiting = -1
+    if instance.n_waiting == 0:
+        instance.waiting_head = r
     else:
-        rq.next_waiting[ins.waiting_tail[i]] = r
-    ins.waiting_tail[i] = r
-    ins.n_waiting[i] += 1
+        s.requests[instance.waiting_tail].next_waiting = r
+    instance.waiting_tail = r
+    instance.n_waiting += 1
 
 
 @kernel
-def push_front(rq: Requests, ins: Instances, i: int, r: int) -> None:
+def push_front(s: State, instance: Record, r: int) -> None:
     """A preempted request returns to the head."""
-    rq.status[r] = WAITING
-    if ins.n_waiting[i] == 0:
-        rq.next_waiting[r] = -1
-        ins.waiting_tail[i] = r
+    s.requests[r].status = WAITING
+    if instance.n_waiting == 0:
+        s.requests[r].next_waiting = -1
+        instance.waiting_tail = r
     else:
-        rq.next_waiting[r] = ins.waiting_head[i]
-    ins.waiting_head[i] = r
-    ins.n_waiting[i] += 1
+        s.requests[r].next_waiting = instance.waiting_head
+    instance.waiting_head = r
+    instance.n_waiting += 1
 
 
 @kernel
-def pop_front(rq: Requests, ins: Instances, i: int) -> None:
+def pop_front(s: State, instance: Record) -> None:
     """The head leaves; the queue must not be empty."""
-    ins.waiting_head[i] = rq.next_waiting[ins.waiting_head[i]]
-    ins.n_waiting[i] -= 1
-    if ins.n_waiting[i] == 0:
-        ins.waiting_tail[i] = -1
+    instance.waiting_head = s.requests[instance.waiting_head].next_waiting
+    instance.n_waiting -= 1
+    if instance.n_waiting == 0:
+        instance.waiting_tail = -1
 
 
 @kernel
-def remove(rq: Requests, ins: Instances, i: int, r: int) -> None:
+def remove(s: State, instance: Record, r: int) -> None:
     """Request ``r`` leaves, wherever it stands."""
-    head = ins.waiting_head[i]
-    if head == r:
-        pop_front(rq, ins, i)
+    before = instance.waiting_head
+    if before == r:
+        pop_front(s, instance)
         return
-    before = head
-    while rq.next_waiting[before] != r:
-        before = rq.next_waiting[before]
-    rq.next_waiting[before] = rq.next_waiting[r]
-    if ins.waiting_tail[i] == r:
-        ins.waiting_tail[i] = before
-    ins.n_waiting[i] -= 1
+    while s.requests[before].next_waiting != r:
+        before = s.requests[before].next_waiting
+    s.requests[before].next_waiting = s.requests[r].next_waiting
+    if instance.waiting_tail == r:
+        instance.waiting_tail = before
+    instance.n_waiting -= 1

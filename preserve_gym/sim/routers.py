@@ -1,15 +1,14 @@
 """Routers: compiled functions ``(view, request) -> instance``, called at each arrival.
 
-All have one signature, so the engine is compiled once and takes any of them.  Write your own::
+All have one signature, so the engine is compiled once and takes any of them. Write your own::
 
     from preserve_gym import router
 
     @router
     def shortest_prefill_queue(view, request):
         best = view.ready[0]
-        for k in range(view.n_ready):
-            i = view.ready[k]
-            if view.queued_prefill_tokens[i] < view.queued_prefill_tokens[best]:
+        for i in view.ready[: view.n_ready]:
+            if view.instances[i].queued_prefill_tokens < view.instances[best].queued_prefill_tokens:
                 best = i
         return best
 
@@ -21,25 +20,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba import float64, int64, types
+import numpy as np
+from numba import float64, from_dtype, int64, types
+from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
 from preserve_gym.sim.jit import typed_kernel
-from preserve_gym.sim.state import I8
+from preserve_gym.sim.state import I8, INSTANCE
 
 
 class RouterView(NamedTuple):
-    """What a router sees of the cluster at an arrival; arrays are int64 of shape (max_instances,)."""
+    """What a router sees of the cluster at an arrival.
 
+    ``instances[i]`` has, among others: ``n_running`` (requests in the batch), ``n_waiting`` (in the queue),
+    ``queued_prefill_tokens`` (prompts of requests there without a first token), ``expected_tokens``
+    (prompt plus predicted output of requests there) and ``blocks_used`` (KV-cache blocks).
+    """
+
+    instances: NDArray[np.void]  # (max_instances,)
     ready: I8  # slots that are ready, ascending; the first n_ready count
     n_ready: int
     routed: int  # requests routed before this one
-    running: I8  # requests in the running batch
-    waiting: I8  # requests in the waiting queue
-    queued_prefill_tokens: I8  # prompt tokens of requests there without a first token
-    expected_tokens: I8  # prompt plus predicted output tokens of requests there
-    kv_blocks_used: I8
     kv_blocks: int  # usable KV-cache blocks of an instance
+    block_size: int  # tokens in a block
 
 
 class RequestView(NamedTuple):
@@ -50,10 +53,17 @@ class RequestView(NamedTuple):
     predicted_tokens: int  # predicted, never true, output tokens
 
 
-_array = types.Array(int64, 1, "C")
 ROUTER_SIGNATURE = int64(
     types.NamedTuple(
-        (_array, int64, int64, _array, _array, _array, _array, _array, int64), RouterView
+        (
+            types.Array(from_dtype(INSTANCE), 1, "C"),
+            types.Array(int64, 1, "C"),
+            int64,
+            int64,
+            int64,
+            int64,
+        ),
+        RouterView,
     ),
     types.NamedTuple((float64, int64, int64), RequestView),
 )
@@ -71,21 +81,20 @@ def _round_robin(view: RouterView, request: RequestView) -> int:
 
 def _least_requests(view: RouterView, request: RequestView) -> int:
     """Fewest requests running and waiting (join the shortest queue); ties to the lowest slot."""
-    best = view.ready[0]
-    for k in range(1, view.n_ready):
-        i = view.ready[k]
-        if view.running[i] + view.waiting[i] < view.running[best] + view.waiting[best]:
-            best = i
+    best, least = -1, 0
+    for i in view.ready[: view.n_ready]:
+        requests = view.instances[i].n_running + view.instances[i].n_waiting
+        if best < 0 or requests < least:
+            best, least = i, requests
     return best
 
 
 def _least_kv(view: RouterView, request: RequestView) -> int:
     """Fewest KV-cache blocks in use; ties to the lowest slot."""
-    best = view.ready[0]
-    for k in range(1, view.n_ready):
-        i = view.ready[k]
-        if view.kv_blocks_used[i] < view.kv_blocks_used[best]:
-            best = i
+    best, least = -1, 0
+    for i in view.ready[: view.n_ready]:
+        if best < 0 or view.instances[i].blocks_used < least:
+            best, least = i, view.instances[i].blocks_used
     return best
 
 
@@ -94,14 +103,12 @@ def _preserve(view: RouterView, request: RequestView) -> int:
 
     Queued prefill is the current load, expected tokens (prompt plus predicted output of everything in
     flight) the anticipated one; the weight 2 stands for the time of a prefill token over that of a
-    decode token.  Ties to the lowest slot.  Source: arXiv 2504.03702 and its artifact.
+    decode token. Ties to the lowest slot. Source: arXiv 2504.03702 and its artifact.
     """
-    best = view.ready[0]
-    least = 2 * view.queued_prefill_tokens[best] + view.expected_tokens[best]
-    for k in range(1, view.n_ready):
-        i = view.ready[k]
-        score = 2 * view.queued_prefill_tokens[i] + view.expected_tokens[i]
-        if score < least:
+    best, least = -1, 0
+    for i in view.ready[: view.n_ready]:
+        score = 2 * view.instances[i].queued_prefill_tokens + view.instances[i].expected_tokens
+        if best < 0 or score < least:
             best, least = i, score
     return best
 

@@ -1,95 +1,115 @@
 """SLO violations: counted once, when a request's first missed deadline passes.
 
-A binary heap holds the next deadline of every request that still has one.  The completion deadline
+A binary heap holds the next deadline of every request that still has one. The completion deadline
 depends on the true output length, so violations exist in rewards and metrics only; a controller can
-see the missed first tokens (``TTFT_MISSES``).
+see the missed first tokens (``ttft_misses``).
 """
 
 from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.execution import completion_deadline_s, first_token_deadline_s
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import HEAP_SIZE, TTFT_MISSES, VIOLATIONS, Params, Requests, Totals
+from preserve_gym.sim.state import Record, State
 
 
 @kernel
-def watch(p: Params, rq: Requests, tot: Totals, r: int) -> None:
+def first_token_deadline_s(p: Record, request: Record) -> float:
+    """The deadline for the first token; inf if there is none."""
+    return request.arrival_s + p.slo_ttft_s + p.slo_ttft_per_prompt_token_s * request.prompt_tokens
+
+
+@kernel
+def completion_deadline_s(p: Record, request: Record) -> float:
+    """The earlier of the deadlines for the completion; inf if there is none."""
+    output = request.output_tokens
+    deadline = math.inf
+    if p.slo_tpot_s < math.inf:
+        deadline = first_token_deadline_s(p, request) + p.slo_tpot_s * (output - 1)
+    if p.slo_normalized_latency_s < math.inf:
+        deadline = min(deadline, request.arrival_s + p.slo_normalized_latency_s * output)
+    return deadline
+
+
+@kernel
+def watch(s: State, r: int) -> None:
     """Request ``r`` has arrived: watch the earlier of its deadlines."""
-    first_token = first_token_deadline_s(p, rq, r)
-    completion = completion_deadline_s(p, rq, r)
+    first_token = first_token_deadline_s(s.params[0], s.requests[r])
+    completion = completion_deadline_s(s.params[0], s.requests[r])
     if first_token <= completion:
         if first_token < math.inf:
-            _push(tot, first_token, r)
+            _push(s, first_token, r)
     else:
-        _push(tot, completion, ~r)
+        _push(s, completion, ~r)
 
 
 @kernel
-def decide(p: Params, rq: Requests, tot: Totals, t: float) -> None:
+def decide(s: State, t: float) -> None:
     """Decide every deadline up to ``t``; all iterations that end by ``t`` must have been played."""
-    while tot.counts[HEAP_SIZE] > 0 and tot.deadline_s[0] <= t:
-        deadline = tot.deadline_s[0]
-        key = tot.deadline_of[0]
-        _pop(tot)
+    p, totals = s.params[0], s.totals[0]
+    while totals.n_deadlines > 0 and s.deadline_s[0] <= t:
+        deadline = s.deadline_s[0]
+        key = s.deadline_of[0]
+        _pop(s)
         if key >= 0:
-            r = key
-            completion = completion_deadline_s(p, rq, r)
-            if not rq.first_token_s[r] <= deadline:
-                tot.counts[TTFT_MISSES] += 1
-                violate(rq, tot, r, deadline)
-            elif deadline <= completion < math.inf and not rq.completed_s[r] <= completion:
-                _push(tot, completion, ~r)
+            request = s.requests[key]
+            completion = completion_deadline_s(p, request)
+            if not request.first_token_s <= deadline:
+                totals.ttft_misses += 1
+                violate(totals, request, deadline)
+            elif completion < math.inf and not request.completed_s <= completion:
+                _push(s, completion, ~key)
         else:
-            r = ~key
-            if not rq.completed_s[r] <= deadline:
-                violate(rq, tot, r, deadline)
-                first_token = first_token_deadline_s(p, rq, r)
-                if deadline < first_token < math.inf and not rq.first_token_s[r] <= deadline:
-                    _push(tot, first_token, r)
+            request = s.requests[~key]
+            if not request.completed_s <= deadline:
+                violate(totals, request, deadline)
+                first_token = first_token_deadline_s(p, request)
+                if deadline < first_token < math.inf and not request.first_token_s <= deadline:
+                    _push(s, first_token, ~key)
 
 
 @kernel
-def violate(rq: Requests, tot: Totals, r: int, when: float) -> None:
-    """Charge request ``r`` with a violation, unless it has been."""
-    if rq.violated_s[r] != rq.violated_s[r]:
-        rq.violated_s[r] = when
-        tot.counts[VIOLATIONS] += 1
+def violate(totals: Record, request: Record, when: float) -> None:
+    """Charge ``request`` with a violation, unless it has been."""
+    if math.isnan(request.violated_s):
+        request.violated_s = when
+        totals.violations += 1
 
 
 @kernel
-def _push(tot: Totals, deadline: float, key: int) -> None:
-    k = tot.counts[HEAP_SIZE]
-    tot.counts[HEAP_SIZE] = k + 1
+def _push(s: State, deadline: float, key: int) -> None:
+    totals = s.totals[0]
+    k = totals.n_deadlines
+    totals.n_deadlines += 1
     while k > 0:
         parent = (k - 1) // 2
-        if tot.deadline_s[parent] <= deadline:
+        if s.deadline_s[parent] <= deadline:
             break
-        tot.deadline_s[k] = tot.deadline_s[parent]
-        tot.deadline_of[k] = tot.deadline_of[parent]
+        s.deadline_s[k] = s.deadline_s[parent]
+        s.deadline_of[k] = s.deadline_of[parent]
         k = parent
-    tot.deadline_s[k] = deadline
-    tot.deadline_of[k] = key
+    s.deadline_s[k] = deadline
+    s.deadline_of[k] = key
 
 
 @kernel
-def _pop(tot: Totals) -> None:
-    size = tot.counts[HEAP_SIZE] - 1
-    tot.counts[HEAP_SIZE] = size
-    deadline = tot.deadline_s[size]
-    key = tot.deadline_of[size]
+def _pop(s: State) -> None:
+    totals = s.totals[0]
+    totals.n_deadlines -= 1
+    size = totals.n_deadlines
+    deadline = s.deadline_s[size]
+    key = s.deadline_of[size]
     k = 0
     while True:
         child = 2 * k + 1
         if child >= size:
             break
-        if child + 1 < size and tot.deadline_s[child + 1] < tot.deadline_s[child]:
+        if child + 1 < size and s.deadline_s[child + 1] < s.deadline_s[child]:
             child += 1
-        if tot.deadline_s[child] >= deadline:
+        if s.deadline_s[child] >= deadline:
             break
-        tot.deadline_s[k] = tot.deadline_s[child]
-        tot.deadline_of[k] = tot.deadline_of[child]
+        s.deadline_s[k] = s.deadline_s[child]
+        s.deadline_of[k] = s.deadline_of[child]
         k = child
-    tot.deadline_s[k] = deadline
-    tot.deadline_of[k] = key
+    s.deadline_s[k] = deadline
+    s.deadline_of[k] = key

@@ -12,7 +12,8 @@ Arrivals are a doubly stochastic Poisson process. Its rate is the product of ind
 
 Arrivals are Poisson within each bin and uniform inside it. Lengths are independent from request to
 request: prompt and output follow quantile tables, log-linear between the quantiles, and are coupled
-by a Farlie-Gumbel-Morgenstern copula, which has the measured rank correlation exactly.
+by a Farlie-Gumbel-Morgenstern copula, which has the measured rank correlation exactly. Mean lengths
+of the real hours drift from window to window; these do not.
 
 Everything random scales with the rate, as if the service had the same users who ask more often; a
 service with more users would be smoother.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +14,9 @@ INT32_MAX = 2**31 - 1
 SECONDS_PER_DAY = 86_400.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Trace:
-    """Requests in order of arrival, one array per column; the arrays are read-only.
+    """Requests in order of arrival, one array per column; the arrays are read-only copies.
 
     Attributes:
         arrival_s: float64[n], seconds since the trace's clock zero, >= 0, never decreasing.
@@ -34,25 +34,34 @@ class Trace:
     arrival_s: NDArray[np.float64]
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
-    request_class: NDArray[np.int32] | None = None
-    name: str = ""
-    clock_s: float = 0.0
-    span_s: float = field(default=-1.0)
+    request_class: NDArray[np.int32] | None
+    name: str
+    clock_s: float
+    span_s: float
 
-    def __post_init__(self) -> None:
-        arrival_s = self._arrivals(self.arrival_s)
-        self._set("arrival_s", arrival_s)
-        for name, least in (("prompt_tokens", 1), ("output_tokens", 1), ("request_class", 0)):
-            values = getattr(self, name)
-            if values is not None:
-                self._set(name, self._integers(name, values, least))
-        last_s = float(arrival_s[-1]) if len(arrival_s) else 0.0
-        if self.span_s == -1.0:
-            object.__setattr__(self, "span_s", last_s)
-        elif not (math.isfinite(self.span_s) and self.span_s >= last_s):
-            raise self._error("span_s", f"a finite number >= the last arrival ({last_s:g})", self.span_s)
-        if not 0.0 <= self.clock_s < SECONDS_PER_DAY:
-            raise self._error("clock_s", "seconds since midnight in [0, 86400)", self.clock_s)
+    def __init__(
+        self,
+        arrival_s: ArrayLike,
+        prompt_tokens: ArrayLike,
+        output_tokens: ArrayLike,
+        request_class: ArrayLike | None = None,
+        name: str = "",
+        clock_s: float = 0.0,
+        span_s: float | None = None,
+    ) -> None:
+        self._set("name", name)
+        self._set("arrival_s", self._arrivals(arrival_s))
+        self._set("prompt_tokens", self._integers("prompt_tokens", prompt_tokens, 1))
+        self._set("output_tokens", self._integers("output_tokens", output_tokens, 1))
+        classes = None if request_class is None else self._integers("request_class", request_class, 0)
+        self._set("request_class", classes)
+        last_s = float(self.arrival_s[-1]) if len(self) else 0.0
+        if span_s is not None and not last_s <= span_s < math.inf:
+            raise self._error("span_s", f"a finite number >= the last arrival ({last_s:g})", span_s)
+        if not 0.0 <= clock_s < SECONDS_PER_DAY:
+            raise self._error("clock_s", "seconds since midnight in [0, 86400)", clock_s)
+        self._set("span_s", last_s if span_s is None else float(span_s))
+        self._set("clock_s", float(clock_s))
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -131,9 +140,10 @@ class Trace:
         shown = value.item() if isinstance(value, np.generic) else value
         return InputError(f"{self._where()}: {at}{name}: expected {expected}, got {shown!r}")
 
-    def _set(self, name: str, values: NDArray) -> None:
-        values.flags.writeable = False
-        object.__setattr__(self, name, values)
+    def _set(self, name: str, value: object) -> None:
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+        object.__setattr__(self, name, value)
 
     def _arrivals(self, values: ArrayLike) -> NDArray[np.float64]:
         try:

@@ -48,7 +48,9 @@ class PreServe(Autoscaler):
     ``max(1, ceil(sum of max U / low_use))`` and drain the others, at most once per window. Where Tier 1
     sets N, Tier 2 may only add.
 
-    *Router*: ``preserve``, on queued prefill and predicted tokens.
+    *Router*: ``preserve``, on queued prefill and predicted tokens (H, but as the artifact has it).
+
+    Where the figures come from: H, read in the paper or its artifact; M, inferred.
 
     Settled where the paper leaves it open:
 
@@ -64,11 +66,12 @@ class PreServe(Autoscaler):
 
     Attributes:
         variant: ``paper`` or ``paper-up-only``.
-        lead_s: how long before its window Tier 1 starts instances, s; 0 as printed (confidence M: whether
-            the published system acts at the boundary or before is not said).
-        overload_share: share of the look-ahead window (confidence H). The window of 100 iterations and its
-            limit of 0.95 (both H) are the observation's.
-        low_use: T_f, share of the KV cache (confidence H).
+        interval_s: of Tier 2, 10 s (M).
+        lead_s: how long before its window Tier 1 starts instances, s; 0 as printed (M: whether the
+            published system acts at the boundary or before it is not said).
+        overload_share: share of the look-ahead window (H). The window of 100 iterations and its limit of
+            0.95 (both H) are the observation's.
+        low_use: T_f, share of the KV cache (H).
     """
 
     name: str = "preserve"
@@ -125,8 +128,8 @@ class PreServe(Autoscaler):
                 f"PreServe.lead_s: expected to stay within the {len(prompt_tokens)} forecast windows of "
                 f"{obs['window_s']:g} s, got {self.lead_s}"
             )
-        rate = slice(0, ahead + 1)
-        need = self.profile.need(prompt_tokens[rate] / obs["window_s"], output_tokens[rate] / obs["window_s"])
+        reached, window_s = slice(0, ahead + 1), obs["window_s"]
+        need = self.profile.need(prompt_tokens[reached] / window_s, output_tokens[reached] / window_s)
         return ceil_instances(float(np.max(need)))
 
     def _newly_overloaded(self, obs: Observation, state: PreServeState) -> int:

@@ -16,13 +16,12 @@ from preserve_gym.sim.state import READY, STARTING
 class Reactive(Autoscaler):
     """Every 10 s: one instance more when the mean KV use is high, one less when it is low.
 
-    Source: the reactive baseline of PreServe (arXiv 2504.03702), thresholds of its published artifact
-    for the conversation trace (confidence H); for the code trace it has 0.9 and 0.2.
+    Source: the reactive baseline in the evaluation of PreServe (arXiv 2504.03702), with the thresholds of
+    its conversation trace; on the code trace it has 0.9 and 0.2.
 
-    Adapted: the artifact's instances are ready at the next look, ours after a cold start. A starting
-    instance uses nothing yet, so without counting it the law would add one at every tick until the first
-    is ready. As Kubernetes does with pods that are not ready, starting instances count at zero use
-    towards an addition, and are left out of the mean for a removal.
+    Adapted: a starting instance uses nothing yet, so a law that looks at ready ones alone would add one at
+    every tick until the first of them is ready. As Kubernetes does with pods that are not ready, starting
+    instances count at zero use towards an addition, and are left out of the mean for a removal.
 
     Attributes:
         high_kv_use: mean share of the KV cache in use above which an instance is added.

@@ -105,8 +105,10 @@ def _check_out(out: Path) -> None:
         return
     foreign = sorted(names - ENTRIES)
     if foreign or not _is_config(out / CONFIG):
-        found = f"found {foreign[0]}" if foreign else f"found no {CONFIG} of a run"
-        raise InputError(f"--out: {out}: expected a new folder, an empty one or an earlier run's; {found} there")
+        found = foreign[0] if foreign else f"no {CONFIG} of a run"
+        raise InputError(
+            f"--out: {out}: expected a new folder, an empty one or an earlier run's; found {found}"
+        )
 
 
 def _is_config(path: Path) -> bool:

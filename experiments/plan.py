@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 def _one_line(box: str) -> str:
     """What a box drawn by tyro says, up to its first rule."""
-    lines = []
+    lines: list[str] = []
     for line in box.splitlines():
         text = line.strip()
         if text.startswith("│"):
@@ -178,8 +178,8 @@ def check_fits(cluster: ClusterConfig, trace: Trace, first_row: int = 0) -> None
     raise InputError(
         f"trace {trace.name!r}: row {first_row + too_long[0]}: prompt_tokens + output_tokens: expected at "
         f"most {longest} (max_model_len {instance.max_model_len}, KV cache of {instance.kv_tokens} tokens of "
-        f"{instance.name}), got {tokens[too_long[0]]}; {len(too_long):,} of {len(trace):,} requests can never "
-        "be served"
+        f"{instance.name}), got {tokens[too_long[0]]}; {len(too_long):,} of {len(trace):,} requests can "
+        "never be served"
     )
 
 
@@ -190,7 +190,8 @@ def _check_names(names: tuple[str, ...]) -> None:
         if name not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
             close = difflib.get_close_matches(name, POLICIES, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise InputError(f"--policies: expected some of {', '.join(POLICIES)}, static-N, got {name!r}{hint}")
+            known = ", ".join((*POLICIES, "static-N"))
+            raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
         if name in names[:i]:
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
 
@@ -269,7 +270,8 @@ def complete_config(config: dict[str, Any], reports: Sequence[CellReport]) -> di
 def _merge(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any]:
     first = next(iter(by_seed.values()))
     return {
-        key: value if all(other[key] == value for other in by_seed.values())
+        key: value
+        if all(other[key] == value for other in by_seed.values())
         else {f"seed{seed}": other[key] for seed, other in by_seed.items()}
         for key, value in first.items()
     }

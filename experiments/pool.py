@@ -9,9 +9,12 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from experiments.evaluate import Cell, Setting, run_cell
 
@@ -66,7 +69,7 @@ def run_cells(
     if jobs == 1:
         reports = []
         for i, cell in enumerate(cells):
-            reports.append(_play(setting, cell, folder, lambda share, i=i: on_share(i, share)))
+            reports.append(_play(setting, cell, folder, partial(on_share, i)))
             on_done(i, reports[-1])
         return reports
     # spawn: the same on every platform, and no locks of compiled code are inherited.
@@ -133,5 +136,13 @@ def _play_in_worker(setting: Setting, cell: Cell, folder: Path, i: int) -> CellR
 def _play(setting: Setting, cell: Cell, folder: Path, on_share: Callable[[float], None]) -> CellReport:
     result = run_cell(setting, cell, on_share)
     for name, table in (("requests", result.requests), ("intervals", result.intervals)):
-        table.to_parquet(folder / name / f"{cell.name}.parquet", index=False, compression="zstd")
+        floats = [column for column in table if table[column].dtype == np.float64]
+        table.to_parquet(
+            folder / name / f"{cell.name}.parquet",
+            index=False,
+            compression="zstd",
+            # Times hardly repeat: a dictionary of them is a waste, their leading bytes compress.
+            use_byte_stream_split=floats,
+            use_dictionary=[column for column in table if column not in floats],
+        )
     return CellReport(cell, result.summary, asdict(result.profile), result.parameters)

@@ -58,9 +58,10 @@ class CellProgress:
         self.share(i, 1.0)
         self._bars.update(self._tasks[i], visible=False)
         self._done += 1
+        figures = report.summary
         self._console.print(
             f"[{self._done}/{len(self._cells)}] {_title(self._cells[i])}: "
-            f"{report.summary['slo_attainment']:.2%} within the SLO, {report.summary['gpu_hours']:.1f} GPU-hours",
+            f"{figures['slo_attainment']:.2%} within the SLO, {figures['gpu_hours']:.1f} GPU-hours",
             highlight=False,
             markup=False,
         )

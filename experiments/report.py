@@ -9,23 +9,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
+
+from preserve_gym.forecasting.makers import PRESERVE_MAPE
+from preserve_gym.prediction.lengths import PRESERVE_SIGMA
 
 WIDTH = 110
 """Columns of the table where there is no terminal to ask."""
 
 # Heading, column of the summary, factor to the shown unit, format.
 _COLUMNS: tuple[tuple[str, str, float, str], ...] = (
-    ("SLO\nattainment\n%", "slo_attainment", 100.0, ".2f"),
+    ("SLO met\n\n%", "slo_attainment", 100.0, ".2f"),
     ("TTFT\nP50\ns", "ttft_p50_s", 1.0, ".3f"),
     ("\nP99\ns", "ttft_p99_s", 1.0, ".2f"),
     ("TPOT\nP50\nms", "tpot_p50_s", 1000.0, ".1f"),
     ("\nP99\nms", "tpot_p99_s", 1000.0, ".1f"),
-    ("Latency\nper token\nP99, s", "normalized_latency_p99_s", 1.0, ".3f"),
+    ("E2E per\ntoken\nP99, s", "normalized_latency_p99_s", 1.0, ".3f"),
     ("GPU-\nhours\n", "gpu_hours", 1.0, ".1f"),
     ("Scaling\nactions\n", "scaling_actions", 1.0, ".0f"),
 )
+
+
+_FORECASTS = {
+    "noisy": f"noisy, the truth with a set error of {PRESERVE_MAPE:.1%} on average",
+    "naive": "naive, the window before",
+    "oracle": "oracle, the truth",
+}
+_LENGTHS = {
+    "noisy": f"noisy, the truth with a set log-normal error (sigma {PRESERVE_SIGMA:g})",
+    "oracle": "oracle, the truth",
+}
 
 
 def summary_table(summary: pd.DataFrame) -> Table:
@@ -35,12 +49,14 @@ def summary_table(summary: pd.DataFrame) -> Table:
         summary: one row per policy and seed: ``policy``, ``seed`` and the columns of
             ``experiments.metrics.summarize``.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     table.add_column("\n\nPolicy", no_wrap=True)
     for heading, *_ in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     for policy, rows in summary.groupby("policy", sort=False):
-        cells = [_figure(rows[name].to_numpy(np.float64) * factor, form) for _, name, factor, form in _COLUMNS]
+        cells = [
+            _figure(rows[name].to_numpy(np.float64) * factor, form) for _, name, factor, form in _COLUMNS
+        ]
         table.add_row(str(policy), *cells)
     return table
 
@@ -50,7 +66,7 @@ def _figure(values: np.ndarray, form: str) -> str:
     if len(values) == 0:
         return "-"
     mean = format(float(values.mean()), form)
-    return mean if len(values) == 1 else f"{mean} ±{format(float(values.std(ddof=1)), form)}"
+    return mean if len(values) == 1 else f"{mean}\n±{format(float(values.std(ddof=1)), form)}"
 
 
 def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
@@ -61,16 +77,17 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
         summary: as for ``summary_table``.
     """
     cluster, workload, seeds = config["cluster"], config["workload"], config["seeds"]
-    requests = summary["arrived"].mean()
     scale = f" x{workload['rate_scale']:g}" if workload["rate_scale"] != 1.0 else ""
-    many = f"mean ± standard deviation of seeds {seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    which = f"seed {seeds[0]}"
+    if len(seeds) > 1:
+        which = f"mean ± standard deviation of seeds {seeds[0]} to {seeds[-1]}"
     return (
-        f"{config['trace']['name']}{scale}, {many}: {requests:,.0f} requests in "
+        f"{config['trace']['name']}{scale}, {which}: {summary['arrived'].mean():,.0f} requests in "
         f"{_duration(float(summary['horizon_s'].mean()))}. {cluster['min_instances']} to "
         f"{cluster['max_instances']} instances of {cluster['instance']['name']}, cold start "
         f"{cluster['cold_start_s']:g} s. SLO: {_slo(cluster['slo'])}. "
-        f"{_prediction(workload['forecaster'], 'workload forecast')}, "
-        f"{_prediction(workload['predictor'], 'output-length prediction')}."
+        f"Forecast: {_FORECASTS.get(workload['forecaster'], workload['forecaster'])}. "
+        f"Output lengths: {_LENGTHS.get(workload['predictor'], workload['predictor'])}."
     )
 
 
@@ -81,25 +98,28 @@ def _duration(seconds: float) -> str:
 def _slo(slo: Mapping[str, float | None]) -> str:
     parts = []
     if slo["ttft_s"] is not None:
-        extra = f" + {slo['ttft_per_prompt_token_s']:g} s per prompt token" if slo["ttft_per_prompt_token_s"] else ""
+        per_token_s = slo["ttft_per_prompt_token_s"]
+        extra = f" + {per_token_s:g} s per prompt token" if per_token_s else ""
         parts.append(f"first token within {slo['ttft_s']:g} s{extra}")
     if slo["tpot_s"] is not None:
-        parts.append(f"{slo['tpot_s']:g} s for each further one")
+        parts.append(f"then {slo['tpot_s']:g} s per token")
     if slo["normalized_latency_s"] is not None:
-        parts.append(f"{slo['normalized_latency_s']:g} s per output token")
+        parts.append(f"{slo['normalized_latency_s']:g} s per output token from arrival to end")
     return ", ".join(parts)
 
 
-def _prediction(name: str, what: str) -> str:
-    return {"noisy": f"noisy {what} (the truth with a set error)", "oracle": f"{what} by an oracle"}.get(
-        name, f"{name} {what}"
-    )
+def show(console: Console, table: Table, about: str) -> None:
+    """Print both; the table at its full width even where that is more than the console's."""
+    width = console.width
+    console.width = max(width, Console(width=1000).measure(table).maximum)
+    console.print(table)
+    console.width = width
+    console.print()
+    console.print(about, highlight=False, markup=False)
 
 
-def as_text(*parts: RenderableType, width: int = WIDTH) -> str:
-    """Rich output as plain text without trailing blanks."""
+def as_text(table: Table, about: str) -> str:
+    """What ``show`` prints, as plain text without trailing blanks."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, force_terminal=False, color_system=None, highlight=False)
-    for part in parts:
-        console.print(part)
+    show(Console(file=stream, width=WIDTH, force_terminal=False, color_system=None), table, about)
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())

@@ -13,7 +13,7 @@ from experiments.folder import CONFIG, RunFolder
 from experiments.plan import Options, complete_config, make_plan, parse
 from experiments.pool import WorkerDiedError, run_cells
 from experiments.progress import CellProgress
-from experiments.report import WIDTH, as_text, describe, summary_table
+from experiments.report import WIDTH, as_text, describe, show, summary_table
 from preserve_gym.errors import InputError
 
 
@@ -53,14 +53,12 @@ def run(options: Options) -> None:
                 plan.setting, plan.cells, folder.path, jobs=plan.jobs, on_share=bars.share, on_done=bars.done
             )
         config = complete_config(plan.config, reports)
-        summary = pd.DataFrame(
-            [{"policy": r.cell.policy, "seed": r.cell.seed, **r.summary} for r in reports]
-        )
+        summary = pd.DataFrame([{"policy": r.cell.policy, "seed": r.cell.seed, **r.summary} for r in reports])
         table, about = summary_table(summary), describe(config, summary)
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=WIDTH)
         (folder.path / CONFIG).write_text(text, encoding="utf-8")
         summary.to_csv(folder.path / "summary.csv", index=False, lineterminator="\n")
-        (folder.path / "table.txt").write_text(as_text(table, "", about), encoding="utf-8")
+        (folder.path / "table.txt").write_text(as_text(table, about), encoding="utf-8")
         with progress.status("drawing"):
             # Here, so that workers, which import this module too, do without matplotlib.
             from experiments.plots import draw
@@ -69,9 +67,9 @@ def run(options: Options) -> None:
         place = folder.publish()
     output = Console()
     if output.is_terminal:
-        output.print(table, "", about, highlight=False)
+        show(output, table, about)
     else:
-        print(as_text(table, "", about), end="")
+        print(as_text(table, about), end="")
     print(f"Results and plots: {place}")
 
 

@@ -57,7 +57,7 @@ def decide(s: State, t: float) -> None:
             if not request.first_token_s <= deadline:
                 totals.ttft_misses += 1
                 violate(totals, request, deadline)
-            elif completion < math.inf and not request.completed_s <= completion:
+            elif deadline <= completion < math.inf and not request.completed_s <= completion:
                 _push(s, completion, ~key)
         else:
             request = s.requests[~key]

@@ -1,0 +1,350 @@
+"""The fast engine against the slow reference, and against vLLM's own scheduler."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+
+from preserve_gym import Cluster, ClusterConfig, InputError, InstanceConfig, LatencyLaw, SloConfig, Trace, router
+from preserve_gym.sim.anticipator import look_ahead
+from tests.reference import ROUTERS, ReferenceCluster, anticipated
+
+GOLDEN = (
+    "async_conv_x0.7",
+    "async_smallkv",
+    "burst",
+    "code_x1.0",
+    "conv_x0.7",
+    "longprefill",
+    "mml",
+    "overload_noisl",
+    "seqcap",
+    "smallkv",
+    "smallkv_noisl",
+)
+OUTCOMES = ("first_scheduled_s", "first_token_s", "completed_s", "violated_s")
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_every_request_is_served_exactly_as_by_vllm(data_dir: Path, case: str) -> None:
+    folder = data_dir / "golden" / "vllm_v1"
+    parameters = json.loads((folder / f"{case}.json").read_text())
+    expected = pd.read_csv(folder / f"{case}.csv.gz", float_precision="round_trip")
+    law = parameters["iteration_time"]
+    instance = InstanceConfig(
+        LatencyLaw(law["base"], law["per_token"], law["per_ctx"], law["per_quad"]),
+        **{
+            name: parameters[name]
+            for name in (
+                "num_gpu_blocks",
+                "block_size",
+                "max_num_seqs",
+                "max_num_batched_tokens",
+                "max_model_len",
+                "enable_chunked_prefill",
+                "async_scheduling",
+                "scheduler_reserve_full_isl",
+                "long_prefill_token_threshold",
+            )
+        },
+    )
+    trace = Trace(
+        arrival_s=expected["arrived_at"].to_numpy(),
+        prompt_tokens=expected["prompt_tokens"].to_numpy(),
+        output_tokens=expected["output_tokens"].to_numpy(),
+    )
+    cluster = Cluster(ClusterConfig(instance=instance, max_instances=1), trace)
+    cluster.settle()
+    results = cluster.results()
+    for ours, theirs in (
+        ("first_scheduled_s", "first_scheduled_at"),
+        ("first_token_s", "first_token_at"),
+        ("completed_s", "completed_at"),
+        ("preemptions", "preemptions"),
+    ):
+        np.testing.assert_array_equal(results[ours], expected[theirs], err_msg=ours)
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> dict[str, Any]:
+    """A small cluster under pressure: tiny pools and budgets, simultaneous arrivals, scaling."""
+    integers, booleans = st.integers, st.booleans()
+    block_size = draw(st.sampled_from([1, 2, 4, 16]))
+    chunked = draw(booleans)
+    budget = draw(integers(4, 40))
+    max_model_len = draw(integers(4, 60)) if chunked else draw(integers(2, budget))
+    cold_start_s = draw(st.sampled_from([0.0, 0.5, 2.0, 7.3]))
+    instance = InstanceConfig(
+        # Dyadic coefficients make equal times likely, decimal ones make rounding visible.
+        draw(
+            st.sampled_from(
+                [
+                    LatencyLaw(1.0, 0.0, 0.0, 0.0),
+                    LatencyLaw(0.25, 0.0625, 0.0, 0.0),
+                    LatencyLaw(0.0065, 4e-5, 1.5e-5, 2.5e-5),
+                    LatencyLaw(0.1, 0.013, 0.0017, 0.0003),
+                ]
+            )
+        ),
+        num_gpu_blocks=1 + max(2, draw(integers(10, 120)) // block_size),
+        block_size=block_size,
+        max_num_seqs=draw(integers(1, min(8, budget))),
+        max_num_batched_tokens=budget,
+        max_model_len=max_model_len,
+        enable_chunked_prefill=chunked,
+        async_scheduling=draw(booleans),
+        scheduler_reserve_full_isl=draw(booleans),
+        long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 10])),
+        gpus=draw(integers(1, 4)),
+    )
+    minimum = draw(integers(1, 3))
+    maximum = draw(integers(minimum, 5))
+    slo = draw(
+        st.sampled_from(
+            [
+                SloConfig(2.0, 0.0, 0.25),
+                SloConfig(0.5, 0.125, 0.1),
+                SloConfig(1.0, 0.0, None),
+                SloConfig(None, 0.0, None, 0.5),
+                SloConfig(3.0, 0.0, 1.0, 0.3),
+            ]
+        )
+    )
+    n = draw(integers(0, 40))
+    gap = st.sampled_from([0.0, 0.0, 0.0625, 0.25, 0.3, 1.0, 5.0])
+    arrival_s = np.cumsum([draw(gap) for _ in range(n)])
+    # Up to a bit more than half of what fits, so that few are rejected and several compete.
+    longest = min(max_model_len, (instance.num_gpu_blocks - 1) * block_size + 1)
+    lengths = integers(1, max(1, longest // 2 + 1))
+    steps = draw(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.37, 1.0, 4.0]), integers(0, 6)), max_size=12))
+    return {
+        "config": ClusterConfig(
+            instance=instance,
+            slo=slo,
+            min_instances=minimum,
+            max_instances=maximum,
+            cold_start_s=cold_start_s,
+            too_long=draw(st.sampled_from(["reject", "clip_prompt"])),
+        ),
+        "arrival_s": arrival_s,
+        "prompt": np.array([draw(lengths) for _ in range(n)], np.int32),
+        "output": np.array([draw(lengths) for _ in range(n)], np.int32),
+        "predicted": np.array([draw(lengths) for _ in range(n)], np.int32),
+        "initial": draw(integers(minimum, maximum)),
+        "router": draw(st.sampled_from(sorted(ROUTERS))),
+        "steps": steps,
+    }
+
+
+def build(scenario: dict[str, Any]) -> tuple[Cluster, ReferenceCluster]:
+    config = scenario["config"]
+    trace = Trace(scenario["arrival_s"], scenario["prompt"], scenario["output"])
+    fast = Cluster(
+        config,
+        trace,
+        scenario["router"].replace("_", "-"),
+        predicted_tokens=scenario["predicted"],
+        initial_instances=scenario["initial"],
+        look_ahead=12,
+    )
+    # The reference takes predictions as they are; the cluster clips them to what the model can generate.
+    predicted = fast._state.requests["predicted_tokens"]
+    slow = ReferenceCluster(
+        config,
+        list(map(float, trace.arrival_s)),
+        list(map(int, trace.prompt_tokens)),
+        list(map(int, trace.output_tokens)),
+        list(map(int, predicted)),
+        ROUTERS[scenario["router"]],
+        scenario["initial"],
+    )
+    return fast, slow
+
+
+def assert_same_outcome(fast: Cluster, slow: ReferenceCluster) -> None:
+    results = fast.results()
+    arrived = slow.requests[: len(results)]
+    for name in OUTCOMES:
+        attribute = "violated_at_s" if name == "violated_s" else name
+        expected = np.array([getattr(r, attribute) for r in arrived], float)
+        np.testing.assert_array_equal(results[name], expected, err_msg=name)
+    np.testing.assert_array_equal(results["preemptions"], [r.preemptions for r in arrived])
+    np.testing.assert_array_equal(results["rejected"], [r.rejected for r in arrived])
+    np.testing.assert_array_equal(results["prompt_tokens"], [r.prompt_tokens for r in arrived])
+    instances = [-1 if r.instance is None else r.instance for r in arrived]
+    np.testing.assert_array_equal(results["instance"], instances)
+
+
+def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
+    """Everything that a policy or the metrics can see."""
+    snapshot, instances = fast.snapshot(), slow.instances
+    np.testing.assert_array_equal(snapshot.state, [i.state for i in instances])
+    np.testing.assert_array_equal(snapshot.running, [len(i.running) for i in instances])
+    np.testing.assert_array_equal(snapshot.waiting, [len(i.waiting) for i in instances])
+    np.testing.assert_array_equal(snapshot.queued_prefill_tokens, [i.queued_prefill_tokens for i in instances])
+    np.testing.assert_array_equal(snapshot.expected_tokens, [i.expected_tokens for i in instances])
+    blocks = fast.config.instance.kv_blocks
+    np.testing.assert_array_equal(snapshot.kv_use, [i.kv_blocks_used / blocks for i in instances])
+    for k, instance in enumerate(instances):
+        expected = anticipated(instance, 12)
+        use, ends = np.empty(12), np.empty(12)
+        look_ahead(fast._state, k, use, ends)
+        np.testing.assert_array_equal(use, expected)
+        if instance.running:
+            assert snapshot.anticipated_peak[k] == max(expected)
+            assert snapshot.anticipated_overload[k] == sum(u > 0.95 for u in expected) / 12
+    totals = snapshot.totals
+    gpus = fast.config.instance.gpus
+    np.testing.assert_allclose(totals["instance_s"] * gpus, slow.gpu_s, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals["busy_s"], slow.busy_s, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals["kv_use_s"] * blocks, slow.kv_block_s, rtol=1e-9, atol=1e-9)
+    assert (totals["scale_ups"], totals["scale_downs"]) == (slow.scale_ups, slow.scale_downs)
+    # Conservation: what arrived is finished, running, waiting or rejected.
+    in_flight = snapshot.running.sum() + snapshot.waiting.sum()
+    assert totals["arrived"] == totals["completed"] + in_flight + totals["rejected"]
+    results = fast.results()
+    assert totals["violations"] == results["violated_s"].notna().sum()
+    assert totals["first_tokens"] == results["first_token_s"].notna().sum()
+    done = results["completed_s"].notna()
+    assert totals["output_tokens"] == results["output_tokens"][done].sum()
+    late = results["violated_s"][done].notna() & (results["violated_s"][done] < results["completed_s"][done])
+    assert totals["compliant"] == done.sum() - late.sum()
+
+
+@settings(max_examples=400)
+@given(scenarios())
+def test_the_engine_equals_the_reference(scenario: dict[str, Any]) -> None:
+    fast, slow = build(scenario)
+    now = 0.0
+    for step_s, target in scenario["steps"]:
+        now += step_s
+        fast.run_until(now)
+        slow.run_until(now)
+        assert_same_cluster(fast, slow)
+        fast.scale_to(target)
+        slow.scale_to(target)
+        assert_same_cluster(fast, slow)
+    fast.settle()
+    slow.run_until(1e15)
+    assert_same_outcome(fast, slow)
+
+
+@settings(max_examples=100)
+@given(scenarios(), st.lists(st.sampled_from([0.01, 0.25, 0.5, 1.0, 3.0]), max_size=60))
+def test_looking_changes_nothing(scenario: dict[str, Any], looks_s: list[float]) -> None:
+    undisturbed, _ = build(scenario)
+    undisturbed.settle()
+    watched, _ = build(scenario)
+    for step_s in looks_s:
+        watched.run_until(watched.time_s + step_s)
+        watched.snapshot()
+    watched.settle()
+    pd.testing.assert_frame_equal(watched.results(), undisturbed.results(), check_exact=True)
+
+
+def chat(n: int, rate_rps: float, seed: int = 0) -> Trace:
+    rng = np.random.default_rng(seed)
+    return Trace(
+        np.cumsum(rng.exponential(1.0 / rate_rps, n)),
+        rng.integers(1, 2000, n),
+        rng.integers(1, 500, n),
+    )
+
+
+def test_littles_law_holds_exactly_on_a_run_drained_to_empty() -> None:
+    trace = chat(2000, 4.0)
+    cluster = Cluster(ClusterConfig(), trace, initial_instances=4)
+    cluster.settle()
+    results = cluster.results()
+    # Requests in the system, integrated event by event, against the sum of their latencies.
+    events = np.concatenate([results["arrival_s"], results["completed_s"]])
+    change = np.repeat([1, -1], len(results))
+    order = np.argsort(events, kind="stable")
+    in_system = np.cumsum(change[order])[:-1]
+    integral = float((in_system * np.diff(events[order])).sum())
+    assert in_system[-1] == 1
+    assert integral == pytest.approx(float((results["completed_s"] - results["arrival_s"]).sum()), rel=1e-9)
+
+
+def test_one_instance_of_one_sequence_is_an_md1_queue() -> None:
+    # Constant service of 1 s at load 0.7: the mean wait is rho / (2 * (1 - rho)) = 1.1667 s.
+    instance = InstanceConfig(
+        LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=100, max_num_seqs=1, async_scheduling=False
+    )
+    n = 200_000
+    trace = Trace(
+        np.cumsum(np.random.default_rng(1).exponential(1 / 0.7, n)), np.full(n, 5), np.full(n, 1)
+    )
+    cluster = Cluster(ClusterConfig(instance=instance, max_instances=1), trace)
+    cluster.settle()
+    results = cluster.results()
+    wait_s = results["first_scheduled_s"] - results["arrival_s"]
+    # Batch means: 40 batches are long against the correlation time of the queue.
+    means = wait_s.to_numpy().reshape(40, -1).mean(axis=1)
+    half_width = 3.0 * means.std(ddof=1) / np.sqrt(len(means))
+    assert abs(means.mean() - 0.7 / (2 * 0.3)) < half_width < 0.1
+
+
+def test_an_overload_of_hours_neither_loses_nor_hangs() -> None:
+    trace = chat(50_000, 40.0)
+    cluster = Cluster(ClusterConfig(), trace, initial_instances=1)
+    cluster.run_until(3600.0)
+    assert cluster.snapshot().waiting.sum() > 30_000
+    cluster.settle()
+    results = cluster.results()
+    assert results["completed_s"].notna().all()
+    assert (results["completed_s"] >= results["first_token_s"]).all()
+
+
+def test_a_router_that_names_no_ready_instance_is_refused() -> None:
+    @router
+    def broken(view: Any, request: Any) -> int:
+        return 3
+
+    cluster = Cluster(ClusterConfig(max_instances=2), chat(10, 1.0), broken)
+    with pytest.raises(ValueError, match="not ready"):
+        cluster.run_until(100.0)
+
+
+def test_a_router_of_ones_own() -> None:
+    @router
+    def last(view: Any, request: Any) -> int:
+        return view.ready[view.n_ready - 1]
+
+    cluster = Cluster(ClusterConfig(), chat(10, 1.0), last, initial_instances=3)
+    cluster.settle()
+    assert set(cluster.results()["instance"]) == {2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"router": "fastest"}, "router: expected one of round-robin"),
+        ({"router": lambda view, request: 0}, "router: expected a name or a function made by @router"),
+        ({"initial_instances": 0}, "initial_instances: expected an integer in [1, 16], got 0"),
+        ({"initial_instances": 17}, "initial_instances: expected an integer in [1, 16], got 17"),
+        ({"look_ahead": 0}, "look_ahead: expected at least 1 iteration"),
+        ({"start_s": 1e6}, "start_s: 1000000.0 is after the first arrival"),
+        ({"predicted_tokens": np.zeros(10, int)}, "predicted_tokens: expected 10 integers >= 1"),
+        ({"predicted_tokens": np.ones(9, int)}, "predicted_tokens: expected 10 integers >= 1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Cluster(ClusterConfig(), chat(10, 1.0), **arguments)
+    assert str(error.value).startswith(message)
+
+
+def test_the_clock_does_not_run_backwards() -> None:
+    cluster = Cluster(ClusterConfig(), chat(10, 1.0))
+    cluster.run_until(5.0)
+    for time_s in (4.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="time_s: expected a finite time"):
+            cluster.run_until(time_s)

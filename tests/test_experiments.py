@@ -1,0 +1,352 @@
+"""The command ``python -m experiments.run``, from beginning to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+
+from experiments.evaluate import INTERVAL_COLUMNS
+from experiments.plan import Options, make_plan, parse
+from experiments.run import main
+from preserve_gym import InputError
+from preserve_gym.sim.cluster import TOTALS
+
+ROOT = Path(__file__).parents[1]
+POLICIES = ("static", "preserve")
+
+
+def write_trace(path: Path, *, requests: int = 1500, span_s: float = 900.0, prompt: int = 400) -> Path:
+    rng = np.random.default_rng(1)
+    arrival_s = np.sort(rng.uniform(0.0, span_s, requests))
+    arrival_s[-1] = span_s
+    frame = pd.DataFrame(
+        {
+            "arrival_s": arrival_s.round(3),
+            "prompt_tokens": rng.integers(prompt // 2, prompt, requests),
+            "output_tokens": rng.integers(1, 200, requests),
+        }
+    )
+    frame.to_csv(path, index=False)
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_trace(tmp_path_factory.mktemp("trace") / "tiny.csv")
+
+
+@pytest.fixture(scope="module")
+def run_folder(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "new" / "run"
+    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--out", str(out), "--jobs", "1"]
+    assert main(arguments) == 0
+    return out
+
+
+def test_the_run_folder_is_complete(run_folder: Path) -> None:
+    names = {f"{kind}/{p}-seed0.parquet" for kind in ("requests", "intervals") for p in POLICIES}
+    names |= {f"plots/{name}.png" for name in (*POLICIES, "comparison")}
+    assert set(files(run_folder)) == names | {"config.yaml", "summary.csv", "table.txt"}
+    assert [p.name for p in run_folder.parent.iterdir()] == ["run"]
+
+
+def test_no_request_is_lost_and_the_tables_agree(run_folder: Path, trace: Path) -> None:
+    arrivals = pd.read_csv(trace)
+    arrivals = arrivals[arrivals["arrival_s"] >= 300.0]
+    summary = pd.read_csv(run_folder / "summary.csv").set_index("policy")
+    for policy in POLICIES:
+        requests = pd.read_parquet(run_folder / "requests" / f"{policy}-seed0.parquet")
+        intervals = pd.read_parquet(run_folder / "intervals" / f"{policy}-seed0.parquet")
+        row = summary.loc[policy]
+        assert list(intervals.columns) == list(INTERVAL_COLUMNS)
+        # The episode ends with the recording, whose last request arrives at that very moment.
+        np.testing.assert_array_equal(requests["arrival_s"], arrivals["arrival_s"][: len(requests)])
+        assert len(arrivals) - len(requests) <= 1
+        assert row["arrived"] == row["completed"] + row["rejected"] == len(requests)
+        assert intervals["arrived"].sum() == len(requests)
+        assert intervals["violations"].sum() == row["violations"]
+        assert intervals["prompt_tokens"].sum() == row["prompt_tokens"]
+        assert intervals["instance_s"].sum() / 3600.0 == pytest.approx(row["gpu_hours"])
+        ready = intervals[["ready", "starting"]].sum(axis=1)
+        assert (ready == intervals["target"]).all()
+        assert row["slo_attainment"] == 1.0 - row["violations"] / row["arrived"]
+
+
+def test_little_s_law_holds(run_folder: Path) -> None:
+    requests = pd.read_parquet(run_folder / "requests" / "static-seed0.parquet")
+    intervals = pd.read_parquet(run_folder / "intervals" / "static-seed0.parquet")
+    in_system = (intervals["running"] + intervals["waiting"]).mean()
+    rate = len(requests) / 600.0
+    assert in_system == pytest.approx(
+        rate * (requests["completed_s"] - requests["arrival_s"]).mean(), rel=0.1
+    )
+
+
+def test_the_configuration_says_what_was_run(run_folder: Path) -> None:
+    text = (run_folder / "config.yaml").read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    assert config["trace"]["name"] == "tiny.csv"
+    assert len(config["trace"]["sha256"]) == 64
+    assert set(config["policies"]) == set(POLICIES)
+    assert config["policies"]["static"]["instances"] >= 1
+    assert config["cluster"]["max_instances"] >= 16
+    assert config["profile"]["requests_per_s"] > 0.0
+    assert str(run_folder.parent) not in text
+
+
+def test_plots_show_something(run_folder: Path) -> None:
+    for name in (*POLICIES, "comparison"):
+        picture = imread(run_folder / "plots" / f"{name}.png")
+        assert picture.shape[0] > 500
+        assert picture.shape[1] > 1000
+        # Ink of many kinds on white: not an empty canvas, nor axes without data.
+        grey = picture[..., :3].mean(axis=2)
+        assert 0.03 < (grey < 0.95).mean() < 0.9
+        assert len(np.unique(picture[::3, ::3, :3].round(1).reshape(-1, 3) @ [1, 20, 400])) > 30
+
+
+def test_equal_runs_are_equal_to_the_byte_whatever_the_processes(
+    run_folder: Path, trace: Path, tmp_path: Path
+) -> None:
+    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--out", str(tmp_path / "again")]
+    result = command(*arguments, "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    assert files(tmp_path / "again") == files(run_folder)
+    assert "preserve" in result.stdout
+    assert "GPU" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_another_seed_differs(run_folder: Path, trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "other"
+    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--jobs", "1", "--seed", "1"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    for policy in POLICIES:
+        first, other = (
+            (folder / "requests" / f"{policy}-seed{seed}.parquet").read_bytes()
+            for folder, seed in ((run_folder, 0), (out, 1))
+        )
+        assert first != other
+
+
+def test_several_seeds_give_means_and_spreads(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "seeds"
+    arguments = ["--trace", str(trace), "--policies", "static-3", "--seeds", "2", "--rate-scale", "1.5"]
+    assert main([*arguments, "--jobs", "1", "--out", str(out)]) == 0
+    summary = pd.read_csv(out / "summary.csv")
+    assert list(summary["seed"]) == [0, 1]
+    assert summary["arrived"].nunique() == 2
+    captured = capsys.readouterr()
+    assert "±" in captured.out
+    assert "mean ± standard deviation of seeds 0 to 1" in captured.out
+    assert "[2/2] static-3, seed 1" in captured.err
+
+
+def test_a_run_folder_may_be_replaced_and_nothing_else(
+    run_folder: Path, trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = ["--trace", str(trace), "--policies", "static-2", "--jobs", "1", "--out", str(out)]
+    assert main(arguments) == 0
+    assert main([*arguments, "--seed", "3"]) == 0
+    assert pd.read_csv(out / "summary.csv")["seed"].tolist() == [3]
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(arguments) == 2
+    assert "notes.txt" in capsys.readouterr().err
+    assert pd.read_csv(out / "summary.csv")["seed"].tolist() == [3]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_runs_are_numbered(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["--trace", str(trace), "--policies", "static-2", "--jobs", "1"]) == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["tiny-1", "tiny-2"]
+
+
+BAD: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "unknown policy": (["--policies", "static", "presrve"], ("--policies", "'presrve'", "preserve?")),
+    "no policy": (["--policies"], ("--policies", "hpa")),
+    "policy twice": (["--policies", "hpa", "hpa"], ("--policies", "'hpa' twice")),
+    "static fleet above the cluster": (["--policies", "static-99"], ("instances", "99")),
+    "static fleet of none": (["--policies", "static-0"], ("instances", "0")),
+    "zero instances": (["--max-instances", "0"], ("max_instances", "0")),
+    "unknown trace": (["--trace", "azure-2023-con"], ("azure-2023-con", "azure-2023-conv?")),
+    "missing file": (["--trace", "nowhere.csv"], ("nowhere.csv", "no such file")),
+    "rate scale zero": (["--rate-scale", "0"], ("--rate-scale", "> 0")),
+    "rate scale not a number": (["--rate-scale", "nan"], ("--rate-scale", "nan")),
+    "rate scale a word": (["--rate-scale", "fast"], ("--rate-scale", "fast")),
+    "unknown option": (["--polices", "hpa"], ("--polices",)),
+    "no seeds": (["--seeds", "0"], ("--seeds", ">= 1")),
+    "negative seed": (["--seed", "-1"], ("--seed", ">= 0")),
+    "no processes": (["--jobs", "0"], ("--jobs", ">= 1")),
+    "unknown forecaster": (["--forecaster", "crystal"], ("forecast", "crystal", "oracle")),
+    "unknown predictor": (["--predictor", "crystal"], ("predict", "crystal", "oracle")),
+    "unknown hardware": (["--gpu", "abacus"], ("abacus", "rtx-4090")),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options_give_one_line_and_write_nothing(
+    case: str,
+    trace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, said = BAD[case]
+    if "--trace" not in arguments:
+        arguments = [*arguments, "--trace", str(trace)]
+    check_refused(arguments, said, tmp_path, monkeypatch, capsys)
+
+
+BAD_TRACES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "empty": ("", ("empty",)),
+    "header only": ("arrival_s,prompt_tokens,output_tokens\n", ("at least one row",)),
+    "wrong columns": ("time,in,out\n1,2,3\n", ("row 1", "time,in,out")),
+    "NaN": ("arrival_s,prompt_tokens,output_tokens\n0,1,1\nnan,1,1\n", ("row 3", "arrival_s", "nan")),
+    "zero tokens": ("arrival_s,prompt_tokens,output_tokens\n0,0,1\n", ("row 2", "prompt_tokens", "'0'")),
+    "negative tokens": ("arrival_s,prompt_tokens,output_tokens\n0,1,-4\n", ("row 2", "output_tokens", "-4")),
+    "unsorted": ("arrival_s,prompt_tokens,output_tokens\n5,1,1\n4,1,1\n", ("row 3", "arrival_s", "'4'")),
+    "too short": ("arrival_s,prompt_tokens,output_tokens\n0,1,1\n9,1,1\n", ("9 s", "warmup_s 300")),
+    "too long for the KV cache": (
+        "arrival_s,prompt_tokens,output_tokens\n0,100,10\n1,50000,10\n900,60000,10\n",
+        ("row 3", "prompt_tokens", "at most 32768", "50010", "KV cache", "2 of 3"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRACES)
+def test_bad_traces_give_one_line_and_write_nothing(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, said = BAD_TRACES[case]
+    path = tmp_path / "bad.csv"
+    path.write_text(content, encoding="utf-8")
+    check_refused(["--trace", str(path)], (*said, "bad"), tmp_path, monkeypatch, capsys)
+
+
+def check_refused(
+    arguments: list[str],
+    said: tuple[str, ...],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(folder)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    for words in said:
+        assert words in captured.err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["a file", "a folder of something else", "below a file"])
+def test_a_place_that_cannot_be_used_is_refused_before_any_work(
+    where: str,
+    trace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "config.yaml").write_text("chapters: 7\n", encoding="utf-8")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    out = {"a file": "file", "a folder of something else": "thesis", "below a file": "file/run"}[where]
+    arguments = ["--trace", str(trace), "--policies", "static-2", "--out", str(tmp_path / out)]
+    check_refused(arguments, ("--out",), tmp_path, monkeypatch, capsys)
+
+
+def test_the_program_itself_exits_with_status_2(tmp_path: Path) -> None:
+    result = command("--trace", "nowhere.csv", "--out", str(tmp_path / "out"))
+    assert result.returncode == 2
+    assert result.stderr == "error: nowhere.csv: no such file\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a process group")
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "day"
+    arguments = [sys.executable, "-m", "experiments.run", "--out", str(out), "--jobs", "2"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120.0
+        while not list(tmp_path.rglob("*.partial/intervals")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        # As a terminal does it: to the workers too.
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "error: interrupted, nothing was written"
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(["--help"])
+    assert end.value.code == 0
+    assert "--rate-scale" in capsys.readouterr().out
+
+
+def test_a_few_requests_that_do_not_fit_are_served_around(tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "some.csv", requests=300)
+    frame = pd.read_csv(path)
+    frame.loc[200:220, "prompt_tokens"] = 50_000
+    frame.to_csv(path, index=False)
+    out = tmp_path / "out"
+    assert main(["--trace", str(path), "--policies", "static-2", "--jobs", "1", "--out", str(out)]) == 0
+    summary = pd.read_csv(out / "summary.csv").iloc[0]
+    assert summary["rejected"] == 21
+    assert summary["violations"] >= 21
+    assert summary["completed"] == summary["arrived"] - 21
+
+
+def test_the_default_fleet_has_room_above_the_busiest_window(tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "busy.csv", requests=60_000)
+    plan = make_plan(Options(trace=str(path), rate_scale=3.0))
+    assert plan.setting.cluster.max_instances > 16
+    with pytest.raises(InputError, match="--rate-scale"):
+        make_plan(Options(trace=str(path), rate_scale=-1.0))
+
+
+def test_the_real_trace_can_be_replayed(data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "azure"
+    arguments = ["--trace", "azure-2023-conv", "--policies", "static", "--jobs", "1", "--out", str(out)]
+    assert main(arguments) == 0
+    summary = pd.read_csv(out / "summary.csv").iloc[0]
+    assert summary["arrived"] == summary["completed"] > 17_000
+    assert summary["slo_attainment"] > 0.9
+
+
+def test_totals_used_in_the_summary_exist() -> None:
+    assert {"instance_s", "busy_s", "scale_ups", "scale_downs"} <= set(TOTALS)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "experiments.run", *arguments]
+    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from experiments.evaluate import Cell
+from experiments.metrics import (
+    interval_percentiles,
+    normalized_latency_s,
+    per_interval,
+    percentile,
+    summarize,
+    tpot_s,
+    ttft_s,
+    violated,
+)
+from experiments.pool import CellReport
+from experiments.progress import CellProgress
+from experiments.report import as_text, show, summary_table
+
+NAN = np.nan
+TOTALS = {"instance_s": 7200.0, "busy_s": 1800.0, "scale_ups": 3.0, "scale_downs": 2.0}
+
+
+@pytest.fixture
+def requests() -> pd.DataFrame:
+    """Four requests: in time, one token only, late, rejected."""
+    return pd.DataFrame(
+        {
+            "arrival_s": [100.0, 101.0, 112.0, 113.0],
+            "prompt_tokens": [10, 20, 30, 99_999],
+            "output_tokens": [11, 1, 5, 7],
+            "first_token_s": [100.5, 101.25, 116.0, NAN],
+            "completed_s": [102.5, 101.25, 118.0, NAN],
+            "preemptions": [0, 0, 2, 0],
+            "rejected": [False, False, False, True],
+            "violated_s": [NAN, NAN, 114.0, 113.0],
+        }
+    )
+
+
+def test_latencies(requests: pd.DataFrame) -> None:
+    np.testing.assert_allclose(ttft_s(requests), [0.5, 0.25, 4.0, NAN])
+    np.testing.assert_allclose(tpot_s(requests), [0.2, NAN, 0.5, NAN])
+    np.testing.assert_allclose(normalized_latency_s(requests), [2.5 / 11, 0.25, 1.2, NAN])
+    np.testing.assert_array_equal(violated(requests), [False, False, True, True])
+
+
+def test_a_rejected_request_counts_once_however_it_is_marked(requests: pd.DataFrame) -> None:
+    requests["violated_s"] = NAN
+    np.testing.assert_array_equal(violated(requests), [False, False, False, True])
+
+
+def test_summary(requests: pd.DataFrame) -> None:
+    summary = summarize(requests, TOTALS, horizon_s=3600.0, gpus_per_instance=2)
+    assert summary["arrived"] == 4
+    assert summary["completed"] == 3
+    assert summary["rejected"] == 1
+    assert summary["violations"] == 2
+    assert summary["slo_attainment"] == 0.5
+    assert summary["ttft_p50_s"] == 0.5
+    assert summary["tpot_mean_s"] == pytest.approx(0.35)
+    assert summary["gpu_hours"] == 4.0
+    assert summary["mean_instances"] == 2.0
+    assert summary["busy_share"] == 0.25
+    assert summary["scaling_actions"] == 5
+    assert summary["preemptions"] == 2
+
+
+def test_summary_of_nothing_has_no_latency(requests: pd.DataFrame) -> None:
+    summary = summarize(requests.iloc[:0], TOTALS, 3600.0, 1)
+    assert summary["arrived"] == 0
+    assert np.isnan(summary["slo_attainment"])
+    assert np.isnan(summary["ttft_p99_s"])
+    assert np.isnan(percentile(np.array([NAN]), 50.0))
+
+
+def test_per_interval(requests: pd.DataFrame) -> None:
+    columns = per_interval(requests, np.array([100.0, 101.0, 110.0, 120.0]), 130.0)
+    assert columns["arrived"].tolist() == [1, 1, 2, 0]
+    assert columns["prompt_tokens"].tolist() == [10, 20, 100_029, 0]
+    assert columns["output_tokens"].tolist() == [11, 1, 12, 0]
+    assert columns["violations"].tolist() == [0, 0, 2, 0]
+    np.testing.assert_allclose(columns["ttft_mean_s"], [0.5, 0.25, 4.0, NAN])
+
+
+def test_interval_percentiles_leave_out_what_is_missing() -> None:
+    values = np.array([1.0, 2.0, 3.0, NAN, NAN])
+    found = interval_percentiles(values, np.array([0, 3, 3, 5]), (50.0, 100.0))
+    np.testing.assert_allclose(found, [[2.0, NAN, NAN], [3.0, NAN, NAN]])
+
+
+def test_table_gives_the_mean_and_the_spread_over_seeds(requests: pd.DataFrame) -> None:
+    first = summarize(requests, TOTALS, 3600.0, 1)
+    second = summarize(requests.iloc[:2], TOTALS | {"instance_s": 10_800.0}, 3600.0, 1)
+    rows = [{"policy": "hpa", "seed": 0, **first}, {"policy": "hpa", "seed": 1, **second}]
+    text = as_text(summary_table(pd.DataFrame(rows)), "about")
+    assert "75.00" in text
+    assert "±35.36" in text
+    assert "2.5" in text
+    assert "±0.7" in text
+    single = as_text(summary_table(pd.DataFrame(rows[1:])), "about")
+    assert "±" not in single
+    assert "100.00" in single
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_table_fits_a_terminal_and_loses_no_figure_in_a_narrow_one(requests: pd.DataFrame) -> None:
+    row = {"policy": "preserve-up-only", "seed": 0, **summarize(requests, TOTALS, 3600.0, 1)}
+    table = summary_table(pd.DataFrame([row | {"ttft_p99_s": 1234.5}]))
+    assert Console(width=200).measure(table).maximum <= 80
+    stream = io.StringIO()
+    show(Console(file=stream, width=40), table, "about it all")
+    assert "preserve-up-only" in stream.getvalue()
+    assert "1234.50" in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress(terminal: bool) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=100)
+    cells = (Cell("hpa", 0), Cell("preserve", 4))
+    with CellProgress(console, cells) as progress:
+        progress.share(1, 0.5)
+        for i, cell in enumerate(cells):
+            progress.done(i, CellReport(cell, {"slo_attainment": 0.99125, "gpu_hours": 12.0}, {}, {}))
+    text = stream.getvalue()
+    assert "[2/2] preserve, seed 4: 99.12% within the SLO, 12.0 GPU-hours" in text
+    assert ("\x1b" in text) == terminal

@@ -164,7 +164,9 @@ class SloConfig:
                 _check(self, name, 0.0)
         _check(self, "ttft_per_prompt_token_s", 0.0)
         if self.ttft_s is None and self.tpot_s is not None:
-            raise InputError("SloConfig.tpot_s: needs ttft_s, as its deadline starts at that of the first token")
+            raise InputError(
+                "SloConfig.tpot_s: needs ttft_s, as its deadline starts at that of the first token"
+            )
         if self.ttft_s is None and self.normalized_latency_s is None:
             raise InputError("SloConfig: expected at least one of ttft_s and normalized_latency_s")
 
@@ -205,7 +207,9 @@ class ClusterConfig:
         _check(self, "max_instances", self.min_instances, 2**20, integer=True)
         _check(self, "cold_start_s", 0.0)
         if not math.isfinite(self.cold_start_s):
-            raise InputError(f"ClusterConfig.cold_start_s: expected a finite number, got {self.cold_start_s!r}")
+            raise InputError(
+                f"ClusterConfig.cold_start_s: expected a finite number, got {self.cold_start_s!r}"
+            )
         _check_choice(self, "too_long", ("reject", "clip_prompt"))
 
     @classmethod

@@ -76,9 +76,7 @@ class Workload:
             prior=prior,
             seed=config.seed,
         )
-        self.predicted_tokens = predict_lengths(
-            config.predictor, trace, max_model_len=2**31 - 1, seed=config.seed
-        )
+        self.predicted_tokens = predict_lengths(config.predictor, trace, seed=config.seed)
         self._profiles: dict[object, InstanceProfile] = {}
         # Tokens before each request, to read off what arrived in any span of time.
         self._before = tuple(
@@ -129,7 +127,9 @@ class Workload:
         last = np.searchsorted(self.trace.arrival_s, end_s, side="left")
         first = np.searchsorted(self.trace.arrival_s, end_s - spans_s, side="left")
         prompt, output = self._before
-        return np.array([last - first, prompt[last] - prompt[first], output[last] - output[first]], np.float64)
+        return np.array(
+            [last - first, prompt[last] - prompt[first], output[last] - output[first]], np.float64
+        )
 
     def profile(self, cluster: ClusterConfig) -> InstanceProfile:
         """What one instance of ``cluster`` serves of this workload's mix of lengths; cached."""

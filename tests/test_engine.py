@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from preserve_gym import Cluster, ClusterConfig, InputError, InstanceConfig, LatencyLaw, SloConfig, Trace, router
+from preserve_gym import (
+    Cluster,
+    ClusterConfig,
+    InputError,
+    InstanceConfig,
+    LatencyLaw,
+    SloConfig,
+    Trace,
+    router,
+)
 from preserve_gym.sim.anticipator import look_ahead
 from tests.reference import ROUTERS, ReferenceCluster, anticipated
 
@@ -123,7 +132,9 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     # Up to a bit more than half of what fits, so that few are rejected and several compete.
     longest = min(max_model_len, (instance.num_gpu_blocks - 1) * block_size + 1)
     lengths = integers(1, max(1, longest // 2 + 1))
-    steps = draw(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.37, 1.0, 4.0]), integers(0, 6)), max_size=12))
+    steps = draw(
+        st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.37, 1.0, 4.0]), integers(0, 6)), max_size=12)
+    )
     return {
         "config": ClusterConfig(
             instance=instance,
@@ -188,7 +199,9 @@ def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
     np.testing.assert_array_equal(snapshot.state, [i.state for i in instances])
     np.testing.assert_array_equal(snapshot.running, [len(i.running) for i in instances])
     np.testing.assert_array_equal(snapshot.waiting, [len(i.waiting) for i in instances])
-    np.testing.assert_array_equal(snapshot.queued_prefill_tokens, [i.queued_prefill_tokens for i in instances])
+    np.testing.assert_array_equal(
+        snapshot.queued_prefill_tokens, [i.queued_prefill_tokens for i in instances]
+    )
     np.testing.assert_array_equal(snapshot.expected_tokens, [i.expected_tokens for i in instances])
     blocks = fast.config.instance.kv_blocks
     np.testing.assert_array_equal(snapshot.kv_use, [i.kv_blocks_used / blocks for i in instances])
@@ -279,9 +292,7 @@ def test_one_instance_of_one_sequence_is_an_md1_queue() -> None:
         LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=100, max_num_seqs=1, async_scheduling=False
     )
     n = 200_000
-    trace = Trace(
-        np.cumsum(np.random.default_rng(1).exponential(1 / 0.7, n)), np.full(n, 5), np.full(n, 1)
-    )
+    trace = Trace(np.cumsum(np.random.default_rng(1).exponential(1 / 0.7, n)), np.full(n, 5), np.full(n, 1))
     cluster = Cluster(ClusterConfig(instance=instance, max_instances=1), trace)
     cluster.settle()
     results = cluster.results()

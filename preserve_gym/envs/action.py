@@ -30,9 +30,7 @@ class ScaleAction:
         self.min_instances = min_instances
         self.max_instances = max_instances
         self.space: spaces.Space[Any] = (
-            spaces.Discrete(2 * MAX_DELTA + 1)
-            if mode == "delta"
-            else spaces.Box(-1.0, 1.0, (1,), np.float32)
+            spaces.Discrete(2 * MAX_DELTA + 1) if mode == "delta" else spaces.Box(-1.0, 1.0, (1,), np.float32)
         )
 
     def to_target(self, action: Any, current: int) -> int:

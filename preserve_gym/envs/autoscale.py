@@ -17,7 +17,7 @@ from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.reward import reward_parts
 from preserve_gym.errors import InputError
 from preserve_gym.sim import Cluster, Snapshot
-from preserve_gym.sim.profile import InstanceProfile, profile_instance
+from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.sim.state import READY
 from preserve_gym.workload import Episode, Workload
 
@@ -93,7 +93,9 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         )
         low, high = self.cluster_config.min_instances, self.cluster_config.max_instances
         if initial_instances is not None and not low <= initial_instances <= high:
-            raise InputError(f"initial_instances: expected an integer in [{low}, {high}], got {initial_instances!r}")
+            raise InputError(
+                f"initial_instances: expected an integer in [{low}, {high}], got {initial_instances!r}"
+            )
         self.router = router
         self.interval_s = float(interval_s)
         self.profile: InstanceProfile = self.workload.profile(self.cluster_config)

@@ -87,6 +87,8 @@ TOTALS: dict[str, str] = {
     "busy_s": "time in executed iterations, summed over the instances, s",
     "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
 }
+
+
 class Cluster:
     """A cluster that serves a trace: run it, look at it, scale it.
 

@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import float64, types, typeof, void
+from numba import float64, typeof, types, void
 
 from preserve_gym.config import ClusterConfig, InstanceConfig
 from preserve_gym.latency.law import LatencyLaw

@@ -93,7 +93,9 @@ def _latest_draining(s: State) -> int:
 def _latest_starting(s: State) -> int:
     found = -1
     for i in range(len(s.instances)):
-        if s.instances[i].state == STARTING and (found < 0 or s.instances[i].started_s >= s.instances[found].started_s):
+        if s.instances[i].state == STARTING and (
+            found < 0 or s.instances[i].started_s >= s.instances[found].started_s
+        ):
             found = i
     return found
 

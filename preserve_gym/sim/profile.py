@@ -111,7 +111,9 @@ def profile_instance(
         else:
             high = middle
         if high < 1e-6:
-            raise InputError(f"instance {instance.name!r} cannot serve the workload within the SLO at any rate")
+            raise InputError(
+                f"instance {instance.name!r} cannot serve the workload within the SLO at any rate"
+            )
     _, latency_s, trace = serve(low)
     prompt = float(trace.prompt_tokens.mean()) * low
     output = float(trace.output_tokens.mean()) * low

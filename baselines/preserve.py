@@ -24,7 +24,7 @@ class PreServeState:
         overloaded: which slots were overloaded at the last decision, bool of shape (max_instances,).
         window_start_s: start of the forecast window of the last decision.
         windows_ahead: how many windows after that one Tier 1 has provided for.
-        may_scale_down: Tier 2 has not yet removed instances in this window.
+        may_scale_down: no instances have been removed in this window yet.
     """
 
     overloaded: NDArray[np.bool_]
@@ -57,6 +57,8 @@ class PreServe(Autoscaler):
     * A starting instance has no map yet. It is kept on top of what Tier 2 keeps, as Kubernetes counts a pod
       without metrics as fully used before it removes one; otherwise Tier 2 would cancel what Tier 1 has
       just started. It is never overloaded.
+    * Tier 1 removing instances at a boundary is that window's removal. Otherwise Tier 2 would look at maps
+      that the remaining instances have not filled yet, and remove most of those too.
     * ``lead_s`` > 0 brings additions forward only: the next window's instances start early, the removals
       wait for the boundary, since a drain takes effect at once. Tier 2 removes nothing in between.
 
@@ -104,9 +106,10 @@ class PreServe(Autoscaler):
         begins = window_start_s > state.window_start_s + 0.5 * window_s
         reaches = not begins and ahead > state.windows_ahead
         if begins:
-            target = self._need(obs, ahead)
+            need = self._need(obs, ahead)
             state.window_start_s = window_start_s
-            state.may_scale_down = self.variant == "paper"
+            state.may_scale_down = self.variant == "paper" and need >= target
+            target = need
         elif reaches:
             target = max(target, self._need(obs, ahead))
             state.may_scale_down = False

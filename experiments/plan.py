@@ -43,7 +43,7 @@ class Options:
     trace: str = "synthetic-chat"
     """Workload: a name (synthetic-chat, synthetic-code, azure-2023-conv, azure-2023-code), or a file with
     the columns arrival_s,prompt_tokens,output_tokens or those of the Azure traces."""
-    policies: tuple[str, ...] = ("static", "reactive", "hpa", "preserve")
+    policies: tuple[str, ...] = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
     """Policies to compare; static-N has N instances, static as many as the busiest window needs."""
     rate_scale: float = 1.0
     """Factor on the request rate."""
@@ -168,7 +168,7 @@ def check_fits(cluster: ClusterConfig, trace: Trace, first_row: int = 0) -> None
         InputError: if more than half of the requests can never be served.
     """
     instance = cluster.instance
-    longest = min(instance.max_model_len, instance.kv_tokens + 1)
+    longest = instance.max_request_tokens
     tokens = trace.output_tokens.astype(np.int64)
     if cluster.too_long == "reject":
         tokens += trace.prompt_tokens

@@ -51,7 +51,7 @@ def _check(config: object, name: str, low: float, high: float = math.inf, *, int
     kind = "an integer" if integer else "a number"
     allowed = int if integer else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
-        bound = f"in [{low:g}, {high:g}]" if high < math.inf else f">= {low:g}"
+        bound = f"in [{low:.15g}, {high:.15g}]" if high < math.inf else f">= {low:.15g}"
         raise InputError(f"{type(config).__name__}.{name}: expected {kind} {bound}, got {value!r}")
 
 
@@ -128,6 +128,11 @@ class InstanceConfig:
     def kv_tokens(self) -> int:
         """KV-cache capacity in tokens."""
         return self.kv_blocks * self.block_size
+
+    @property
+    def max_request_tokens(self) -> int:
+        """Longest prompt plus output that fits; the KV entry of the last output token is never computed."""
+        return min(self.max_model_len, self.kv_tokens + 1)
 
     @classmethod
     def from_preset(cls, model: str, gpu: str, tp: int = 1, **overrides: Any) -> InstanceConfig:

@@ -18,6 +18,7 @@ from preserve_gym.envs.reward import reward_parts
 from preserve_gym.errors import InputError
 from preserve_gym.sim import Cluster, Snapshot
 from preserve_gym.sim.profile import InstanceProfile
+from preserve_gym.sim.routers import get_router
 from preserve_gym.sim.state import READY
 from preserve_gym.workload import Episode, Workload
 
@@ -96,6 +97,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
             raise InputError(
                 f"initial_instances: expected an integer in [{low}, {high}], got {initial_instances!r}"
             )
+        get_router(router)  # refuse an unknown one here rather than at the first reset
         self.router = router
         self.interval_s = float(interval_s)
         self.profile: InstanceProfile = self.workload.profile(self.cluster_config)

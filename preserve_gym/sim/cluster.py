@@ -17,6 +17,7 @@ from preserve_gym.sim.engine import run_until
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.routers import get_router
 from preserve_gym.sim.state import OFF, READY, REJECTED, STARTING, make_state
+from preserve_gym.sim.state import TOTALS as TOTALS_RECORD
 from preserve_gym.traces.trace import Trace
 
 _LONG_AFTER_S = 1e15
@@ -87,6 +88,8 @@ TOTALS: dict[str, str] = {
     "busy_s": "time in executed iterations, summed over the instances, s",
     "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
 }
+_RECORD_NAMES = TOTALS_RECORD.names or ()
+_COUNTED = tuple(name for name in TOTALS if name in _RECORD_NAMES)
 
 
 class Cluster:
@@ -158,6 +161,10 @@ class Cluster:
         state.instances["started_s"] = start_s
         state.instances["blocks_since_s"] = start_s
         state.totals["now_s"] = start_s
+        # Plain arrays: reading fields of a recarray costs microseconds.
+        self._instances = state.instances.view(np.ndarray)
+        self._groups = state.groups.view(np.ndarray)
+        self._record = state.totals.view(np.ndarray)
         self._use = np.zeros(look_ahead)
         self._ends = np.zeros(look_ahead)
         self._route = get_router(router)
@@ -166,7 +173,7 @@ class Cluster:
     @property
     def time_s(self) -> float:
         """The clock, s."""
-        return float(self._state.totals["now_s"][0])
+        return float(self._record["now_s"][0])
 
     def run_until(self, time_s: float) -> None:
         """Serve until ``time_s``: everything that happens up to then, arrivals at ``time_s`` excluded.
@@ -196,7 +203,7 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         """The cluster now. Looking changes nothing."""
-        instances, now = self._state.instances, self.time_s
+        instances, now = self._instances, self.time_s
         peak, overload = np.empty(len(instances)), np.empty(len(instances))
         look_ahead_all(self._state, self._overload_use, self._use, self._ends, peak, overload)
         state = instances["state"].astype(np.int8)
@@ -217,17 +224,16 @@ class Cluster:
 
     def totals(self) -> dict[str, float]:
         """Cumulative counts and sums since the start; ``TOTALS`` says what they are."""
-        instances, now = self._state.instances, self.time_s
-        record = self._state.totals[0]
-        counted = record.dtype.names
-        totals: dict[str, float] = {name: record[name].item() for name in TOTALS if name in counted}
+        instances, now = self._instances, self.time_s
+        values = dict(zip(_RECORD_NAMES, self._record[0].item(), strict=True))
+        totals: dict[str, float] = {name: values[name] for name in _COUNTED}
         on = instances["state"] != OFF
         totals["instance_s"] = float(instances["instance_s"].sum() + (now - instances["started_s"])[on].sum())
         # The part of an executing iteration that has passed counts as busy.
         end_s = instances["iteration_end_s"]
         executing = np.isfinite(end_s)
         group = 2 * np.arange(len(instances)) + instances["executing"]
-        passed_s = now - (end_s - self._state.groups["duration_s"][group])
+        passed_s = now - (end_s - self._groups["duration_s"][group])
         totals["busy_s"] = float(instances["busy_s"].sum() + passed_s[executing].sum())
         block_s = instances["block_s"] + instances["blocks_used"] * (now - instances["blocks_since_s"])
         totals["kv_use_s"] = float(block_s.sum() / self.config.instance.kv_blocks)
@@ -241,7 +247,7 @@ class Cluster:
         ``preemptions``, ``violated_s`` (when the first missed deadline passed; NaN: none), ``rejected``.
         Times are on the simulation's clock.
         """
-        requests = self._state.requests[: int(self._state.totals["arrived"][0])]
+        requests = self._state.requests[: int(self._record["arrived"][0])]
         columns = {name: requests[name].copy() for name in _RESULTS}
         columns["rejected"] = requests["status"] == REJECTED
         return pd.DataFrame(columns)
@@ -249,11 +255,8 @@ class Cluster:
 
 def _fit(config: ClusterConfig, trace: Trace) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Prompts after ``too_long``, and which requests are rejected."""
-    instance = config.instance
-    # The KV entry of the last output token is never computed.
-    longest = min(instance.max_model_len, instance.kv_tokens + 1)
     prompt = trace.prompt_tokens.astype(np.int32)
-    room = longest - trace.output_tokens.astype(np.int64)
+    room = config.instance.max_request_tokens - trace.output_tokens.astype(np.int64)
     if config.too_long == "clip_prompt":
         prompt = np.minimum(prompt, np.maximum(room, 1)).astype(np.int32)
     rejected = prompt > room

@@ -72,7 +72,7 @@ def profile_instance(
         InputError: if no request fits the instance.
     """
     instance = cluster.instance
-    longest = min(instance.max_model_len, instance.kv_tokens + 1)
+    longest = instance.max_request_tokens
     fits = np.flatnonzero(prompt_tokens.astype(np.int64) + output_tokens <= longest)
     if len(fits) == 0:
         raise InputError(

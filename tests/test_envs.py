@@ -1,0 +1,256 @@
+"""Every registered id, in every mode: Gymnasium's rules, SB3's rules, and our own contract."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import data_equivalence as equivalent
+
+import preserve_gym
+from preserve_gym import ClusterConfig, InputError, RewardConfig, Workload, WorkloadConfig
+from preserve_gym.envs.action import MAX_DELTA
+from preserve_gym.sim import TOTALS
+
+IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("preserve/"))
+MODES = [(obs, action) for obs in ("flat", "dict") for action in ("delta", "target")]
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    """Ten minutes of traffic from random starts; shared, as it is never changed."""
+    return Workload(WorkloadConfig(horizon_s=600.0, rate_scale=0.5))
+
+
+def make(workload: Any, env_id: str = "preserve/Autoscale-v0", **options: Any) -> gym.Env[Any, Any]:
+    return gym.make(env_id, workload=workload, **options)
+
+
+def play(env: gym.Env[Any, Any], seed: int, actions: Any = None) -> list[Any]:
+    """A whole episode with random or given actions: everything that the environment returns."""
+    env.action_space.seed(seed)
+    steps: list[Any] = [env.reset(seed=seed)]
+    ended = False
+    while not ended:
+        action = env.action_space.sample() if actions is None else actions
+        observation, reward, terminated, ended, info = env.step(action)
+        assert not terminated
+        steps.append((observation, reward, info))
+    return steps
+
+
+def test_ids_are_registered_once() -> None:
+    assert IDS == ["preserve/Autoscale-v0"]
+    preserve_gym.register()
+    assert sorted(env_id for env_id in gym.registry if env_id.startswith("preserve/")) == IDS
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium_accepts_the_defaults(env_id: str) -> None:
+    check_env(gym.make(env_id).unwrapped)
+
+
+@pytest.mark.parametrize(("obs_mode", "action_mode"), MODES)
+def test_gymnasium_accepts_every_mode(workload: Workload, obs_mode: str, action_mode: str) -> None:
+    env = make(workload, obs_mode=obs_mode, action_mode=action_mode, render_mode="ansi")
+    check_env(env.unwrapped, skip_render_check=True)
+    assert isinstance(env.unwrapped.render(), str)
+
+
+@pytest.mark.parametrize(("obs_mode", "action_mode"), MODES)
+def test_stable_baselines3_accepts_every_mode(workload: Workload, obs_mode: str, action_mode: str) -> None:
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    sb3.check_env(make(workload, obs_mode=obs_mode, action_mode=action_mode).unwrapped)
+
+
+@pytest.mark.parametrize(("obs_mode", "action_mode"), MODES)
+def test_equal_seeds_give_equal_episodes(workload: Workload, obs_mode: str, action_mode: str) -> None:
+    options = {"obs_mode": obs_mode, "action_mode": action_mode}
+    one, other = (play(make(workload, **options), seed=5) for _ in range(2))
+    assert len(one) == 61
+    assert equivalent(one, other, exact=True)
+    different = play(make(workload, **options), seed=6)
+    assert not equivalent(one, different, exact=True)
+
+
+def test_an_episode_can_be_played_again(workload: Workload) -> None:
+    env = make(workload)
+    assert equivalent(play(env, seed=5), play(env, seed=5), exact=True)
+
+
+def test_environments_can_be_pickled_before_the_first_reset(workload: Workload) -> None:
+    env = make(workload)
+    copy = pickle.loads(pickle.dumps(env.unwrapped))
+    assert equivalent(play(env.unwrapped, seed=1), play(copy, seed=1), exact=True)
+
+
+@pytest.mark.parametrize("obs_mode", ["flat", "dict"])
+def test_observations_stay_within_their_bounds(workload: Workload, obs_mode: str) -> None:
+    env = make(workload, obs_mode=obs_mode)
+    for seed in range(3):
+        for observation, *_ in play(env, seed):
+            assert env.observation_space.contains(observation)
+
+
+def test_flat_features_move_and_are_named(workload: Workload) -> None:
+    env = make(workload)
+    observations = np.array([step[0] for seed in range(4) for step in play(env, seed)])
+    names = env.unwrapped.feature_names
+    assert observations.shape[1] == len(names) == len(set(names))
+    still = {name for name, column in zip(names, observations.T, strict=True) if np.ptp(column) == 0}
+    # Nothing drains long enough, nothing comes close to a full cache and nothing is late in these minutes.
+    assert still <= {"draining", "anticipated_overloaded", "ttft_misses", "attainment"}
+
+
+def test_the_reward_is_the_formula_of_its_docstring(workload: Workload) -> None:
+    weights = RewardConfig(scale=0.3, violation_weight=5.0, baseline_headroom=1.1)
+    cluster = ClusterConfig(max_instances=4)
+    env = make(workload, reward=weights, cluster=cluster, initial_instances=1, action_mode="target")
+    steps = play(env, seed=3, actions=np.array([-1.0], np.float32))
+    core = env.unwrapped
+    profile, forecast = core.profile, workload.forecast
+    infos = [info for *_, info in steps]
+    n = len(workload.trace) / workload.trace.span_s * 10.0
+    for before, info, (_, reward, _) in zip(infos[:-1], infos[1:], steps[1:], strict=True):
+        window = int(before["time_s"] // 600.0)
+        need = max(
+            forecast.prompt_tokens[window, 0] / 600.0 / profile.prompt_tokens_per_s,
+            forecast.output_tokens[window, 0] / 600.0 / profile.output_tokens_per_s,
+            (forecast.prompt_tokens[window, 0] + forecast.output_tokens[window, 0])
+            / 600.0
+            / profile.total_tokens_per_s,
+        )
+        cost = -0.3 * (info["instance_s"] - 1.1 * need * 10.0) / (4 * 10.0)
+        slo = -0.3 * 5.0 * min(info["violations"] / n, 1.0)
+        assert info["reward_cost"] == pytest.approx(cost, rel=1e-9)
+        assert info["reward_slo"] == pytest.approx(slo, rel=1e-9)
+        assert reward == info["reward_cost"] + info["reward_slo"]
+    totals = core.episode_totals()
+    assert totals["violations"] == sum(info["violations"] for info in infos[1:]) > 0
+    assert totals["instance_s"] == pytest.approx(sum(info["instance_s"] for info in infos[1:]))
+    assert totals.keys() == TOTALS.keys()
+
+
+def test_results_hold_each_scored_request_once_and_decided(workload: Workload) -> None:
+    env = make(workload, initial_instances=1)
+    steps = play(env, seed=2, actions=MAX_DELTA)
+    results = env.unwrapped.results()
+    start_s, end_s = steps[0][1]["time_s"], steps[-1][2]["time_s"]
+    rows = workload.trace.row_range(start_s, end_s)
+    np.testing.assert_array_equal(results["arrival_s"], workload.trace.arrival_s[rows])
+    assert (results["completed_s"].notna() | results["rejected"]).all()
+    with pytest.raises(gym.error.ResetNeeded):
+        env.unwrapped.step(MAX_DELTA)
+
+
+@pytest.mark.parametrize("interval_s", [1.0, 7.0, 60.0, 1e6])
+def test_the_control_interval_changes_nothing_under_a_constant_policy(
+    workload: Workload, interval_s: float
+) -> None:
+    def results(interval_s: float) -> tuple[pd.DataFrame, dict[str, float]]:
+        env = make(workload, interval_s=interval_s, initial_instances=2)
+        play(env, seed=8, actions=MAX_DELTA)
+        return env.unwrapped.results(), env.unwrapped.episode_totals()
+
+    (one, one_totals), (other, other_totals) = results(10.0), results(interval_s)
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert one_totals == pytest.approx(other_totals, rel=1e-12)
+
+
+def test_masks_leave_what_stays_within_the_bounds(workload: Workload) -> None:
+    env = make(
+        workload, cluster=ClusterConfig(min_instances=2, max_instances=5), initial_instances=3
+    ).unwrapped
+    env.reset(seed=0)
+    assert env.action_masks().tolist() == [False, True, True, True, True]
+    env.step(4)
+    assert env.action_masks().tolist() == [True, True, True, False, False]
+    _, _, _, _, info = env.step(4)
+    assert info["target"] == 5
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 16), (3, 3), (2, 7)])
+def test_targets_survive_the_way_through_the_action_space(workload: Workload, low: int, high: int) -> None:
+    cluster = ClusterConfig(min_instances=low, max_instances=high)
+    env = make(workload, cluster=cluster, action_mode="target").unwrapped
+    env.reset(seed=0)
+    for target in range(low, high + 1):
+        action = env.target_to_action(target)
+        assert env.action_space.contains(action)
+        assert env._action.to_target(action, current=low) == target
+    np.testing.assert_array_equal(env.target_to_action(0), env.target_to_action(low))
+    np.testing.assert_array_equal(env.target_to_action(99), env.target_to_action(high))
+
+
+def test_configurations_may_be_mappings() -> None:
+    env = gym.make(
+        "preserve/Autoscale-v0",
+        cluster={"max_instances": 3, "slo": {"ttft_s": 1.0}, "cold_start_s": 5.0},
+        workload={"trace": "synthetic-code", "horizon_s": 60.0},
+        reward={"scale": 1.0},
+    ).unwrapped
+    assert env.cluster_config.slo.ttft_s == 1.0
+    assert env.workload.config.trace == "synthetic-code"
+    assert env.reward_config.scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"obs_mode": "image"}, "obs_mode: expected one of flat, dict, got 'image'"),
+        ({"action_mode": "absolute"}, "action_mode: expected one of delta, target, got 'absolute'"),
+        ({"interval_s": 0.0}, "interval_s: expected a finite number > 0, got 0.0"),
+        ({"interval_s": float("inf")}, "interval_s: expected a finite number > 0"),
+        ({"router": "fastest"}, "router: expected one of round-robin"),
+        ({"cluster": {"max_instance": 3}}, "ClusterConfig.max_instance: no such field"),
+        (
+            {"cluster": {"max_instances": 0}},
+            "ClusterConfig.max_instances: expected an integer in [1, 1048576], got 0",
+        ),
+        ({"cluster": {"slo": {"ttft_s": -1}}}, "SloConfig.ttft_s: expected a number >= 0, got -1"),
+        ({"cluster": 3}, "expected a ClusterConfig or a mapping of its fields, got 3"),
+        ({"initial_instances": 17}, "initial_instances: expected an integer in [1, 16], got 17"),
+        ({"workload": {"trace": "nowhere"}}, "trace 'nowhere'"),
+        ({"workload": {"horizon_s": 1e6}}, "trace 'synthetic-chat'"),
+        ({"workload": {"forecaster": "oracles"}}, "forecast"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_at_construction(
+    workload: Workload, options: dict[str, Any], message: str
+) -> None:
+    from preserve_gym.envs.autoscale import AutoscaleEnv
+
+    with pytest.raises(InputError) as error:
+        AutoscaleEnv(**{"workload": workload, **options})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_actions_outside_the_space_are_refused(workload: Workload) -> None:
+    env = make(workload).unwrapped
+    env.reset(seed=0)
+    for action in (5, -1, 2.5, None):
+        with pytest.raises(InputError, match="action: expected an integer in"):
+            env.step(action)
+    env = make(workload, action_mode="target").unwrapped
+    env.reset(seed=0)
+    for action in (np.array([np.nan], np.float32), np.zeros(2, np.float32)):
+        with pytest.raises(InputError, match="action: expected one finite number"):
+            env.step(action)
+
+
+def test_ppo_trains_on_it(workload: Workload) -> None:
+    sb3 = pytest.importorskip("stable_baselines3")
+    import torch
+
+    torch.set_num_threads(1)
+    model = sb3.PPO("MlpPolicy", make(workload), n_steps=64, batch_size=32, n_epochs=1, seed=0, device="cpu")
+    model.learn(128)
+    observation, _ = make(workload).reset(seed=0)
+    action, _ = model.predict(observation)
+    assert 0 <= int(action) <= 2 * MAX_DELTA

@@ -30,7 +30,7 @@ run: $(INSTALLED_RUN)
 	$(BIN)/python -m experiments.run $(ARGS)
 
 bench: $(INSTALLED_RUN)
-	$(BIN)/python -m experiments.bench $(ARGS)
+	$(BIN)/python -m experiments.bench engine $(ARGS)
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

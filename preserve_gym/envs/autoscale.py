@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -68,7 +68,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         InputError: on options that do not fit.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (as Gymnasium declares it)
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         results = self.cluster.results()
         return results[results["arrival_s"] >= self._episode.start_s].reset_index(drop=True)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """One line of text in ``ansi`` mode, None otherwise."""
         if self.render_mode != "ansi":
             return None

@@ -49,8 +49,8 @@ class RequestView(NamedTuple):
     """What a router sees of the request."""
 
     arrival_s: float
-    prompt_tokens: int
-    predicted_tokens: int  # predicted, never true, output tokens
+    prompt_tokens: np.int64
+    predicted_tokens: np.int64  # predicted, never true, output tokens
 
 
 ROUTER_SIGNATURE = int64(

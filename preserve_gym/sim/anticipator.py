@@ -11,9 +11,9 @@ the running requests alone, so none is kept: it is summed when somebody asks.
 
 from __future__ import annotations
 
-from preserve_gym.sim.execution import tokens_so_far
+from preserve_gym.sim.decoding import ended_output
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import F8, OFF, State
+from preserve_gym.sim.state import F8, OFF, PREFILLING, State
 
 
 @kernel
@@ -40,18 +40,21 @@ def look_ahead(s: State, i: int, use: F8, ends: F8) -> None:
         ends[j] = 0.0  # how many they are
     tokens = 0.0
     count = 0.0
-    run = i * s.params[0].max_num_seqs
-    for k in range(s.instances[i].n_running):
-        r = s.running[run + k]
-        produced = tokens_so_far(s, i, r)
+    r = s.instances[i].running_head
+    while r >= 0:
+        request = s.requests[r]
+        r = request.next
+        produced = request.generated
+        if request.status != PREFILLING:
+            produced = ended_output(s.instances[i], request)
         if produced == 0:
             continue
         age = produced - 1
-        left = predicted_end(s.requests[r].predicted_tokens, age) - age
-        tokens += s.requests[r].prompt_tokens + age
+        left = predicted_end(request.predicted_tokens, age) - age
+        tokens += request.prompt_tokens + age
         count += 1
         if left < window:
-            use[left] += s.requests[r].prompt_tokens + age + left
+            use[left] += request.prompt_tokens + age + left
             ends[left] += 1
     capacity = s.params[0].kv_blocks * s.params[0].block_size
     for j in range(window):

@@ -163,7 +163,7 @@ class Cluster:
         state.totals["now_s"] = start_s
         # Plain arrays: reading fields of a recarray costs microseconds.
         self._instances = state.instances.view(np.ndarray)
-        self._groups = state.groups.view(np.ndarray)
+        self._batches = state.batches.view(np.ndarray)
         self._record = state.totals.view(np.ndarray)
         self._use = np.zeros(look_ahead)
         self._ends = np.zeros(look_ahead)
@@ -184,7 +184,7 @@ class Cluster:
         """
         if not self.time_s <= time_s < np.inf:
             raise InputError(f"time_s: expected a finite time from {self.time_s} on, got {time_s!r}")
-        self._run(self._state, float(time_s), self._route)
+        self._run(self._state, float(time_s), self._route, self._route.reads_kv)
 
     def scale_to(self, instances: int) -> None:
         """Ask for that many instances starting or ready, clipped to the bounds of the cluster.
@@ -199,7 +199,7 @@ class Cluster:
 
         The clock and the totals that depend on it lose their meaning: read them before.
         """
-        self._run(self._state, _LONG_AFTER_S, self._route)
+        self._run(self._state, _LONG_AFTER_S, self._route, self._route.reads_kv)
 
     def snapshot(self) -> Snapshot:
         """The cluster now. Looking changes nothing."""
@@ -232,8 +232,8 @@ class Cluster:
         # The part of an executing iteration that has passed counts as busy.
         end_s = instances["iteration_end_s"]
         executing = np.isfinite(end_s)
-        group = 2 * np.arange(len(instances)) + instances["executing"]
-        passed_s = now - (end_s - self._groups["duration_s"][group])
+        batch = 2 * np.arange(len(instances)) + instances["executing"]
+        passed_s = now - (end_s - self._batches["duration_s"][batch])
         totals["busy_s"] = float(instances["busy_s"].sum() + passed_s[executing].sum())
         block_s = instances["block_s"] + instances["blocks_used"] * (now - instances["blocks_since_s"])
         totals["kv_use_s"] = float(block_s.sum() / self.config.instance.kv_blocks)

@@ -7,9 +7,9 @@ from preserve_gym.sim.state import Record
 
 
 @kernel
-def blocks_for(tokens: int, block_size: int) -> int:
+def blocks_for(p: Record, tokens: int) -> int:
     """Blocks that hold ``tokens`` tokens."""
-    return (tokens + block_size - 1) // block_size
+    return (tokens + p.block_size - 1) // p.block_size
 
 
 @kernel
@@ -18,9 +18,3 @@ def take_blocks(instance: Record, blocks: int, now: float) -> None:
     instance.block_s += instance.blocks_used * (now - instance.blocks_since_s)
     instance.blocks_since_s = now
     instance.blocks_used += blocks
-
-
-@kernel
-def release_all(p: Record, instance: Record, request: Record, now: float) -> None:
-    """Give back every block that ``request`` holds on ``instance``."""
-    take_blocks(instance, -blocks_for(request.computed, p.block_size), now)

@@ -17,6 +17,7 @@ It must return one of ``view.ready[:view.n_ready]``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -69,9 +70,19 @@ ROUTER_SIGNATURE = int64(
 )
 
 
-def router(function: Callable[[Any, Any], int]) -> Any:
-    """Compile ``function(view: RouterView, request: RequestView) -> int`` into a router."""
-    return typed_kernel(ROUTER_SIGNATURE)(function)
+def router(function: Callable[[Any, Any], int] | None = None, *, reads_kv: bool = True) -> Any:
+    """Compile ``function(view: RouterView, request: RequestView) -> int`` into a router.
+
+    Args:
+        function: compiled if given; otherwise a decorator is returned.
+        reads_kv: whether it reads ``blocks_used``. Without, instances that just decode need not be brought
+            up to date at each arrival, which is faster; ``blocks_used`` may then be too low.
+    """
+    if function is None:
+        return functools.partial(router, reads_kv=reads_kv)
+    compiled = typed_kernel(ROUTER_SIGNATURE)(function)
+    compiled.reads_kv = reads_kv
+    return compiled
 
 
 def _round_robin(view: RouterView, request: RequestView) -> int:
@@ -119,6 +130,7 @@ ROUTERS: dict[str, Callable[[RouterView, RequestView], int]] = {
     "least-kv": _least_kv,
     "preserve": _preserve,
 }
+_READS_KV = {"least-kv"}
 _compiled: dict[str, Any] = {}
 
 
@@ -129,11 +141,11 @@ def get_router(name_or_router: Any) -> Any:
         InputError: if there is no router of that name.
     """
     if not isinstance(name_or_router, str):
-        if not hasattr(name_or_router, "nopython_signatures"):
+        if not hasattr(name_or_router, "reads_kv"):
             raise InputError(f"router: expected a name or a function made by @router, got {name_or_router!r}")
         return name_or_router
     if name_or_router not in ROUTERS:
         raise InputError(f"router: expected one of {', '.join(ROUTERS)}, got {name_or_router!r}")
     if name_or_router not in _compiled:
-        _compiled[name_or_router] = router(ROUTERS[name_or_router])
+        _compiled[name_or_router] = router(ROUTERS[name_or_router], reads_kv=name_or_router in _READS_KV)
     return _compiled[name_or_router]

@@ -20,8 +20,9 @@ from preserve_gym.config import ClusterConfig
 # Instance states.
 OFF, STARTING, READY, DRAINING = 0, 1, 2, 3
 
-# Request states.
-PENDING, WAITING, RUNNING, FINISHED, REJECTED = 0, 1, 2, 3, 4
+# Request states. A decoding request gets one token in every iteration; a leaving one has its last token in
+# an iteration that is scheduled and has not ended; a skipped one goes without a token for lack of budget.
+PENDING, WAITING, PREFILLING, DECODING, SKIPPED, LEAVING, FINISHED, REJECTED = 0, 1, 2, 3, 4, 5, 6, 7
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -65,34 +66,44 @@ REQUEST = np.dtype(
         ("prompt_tokens", "i4"),
         ("output_tokens", "i4"),  # true; routers and observations never read it
         ("predicted_tokens", "i4"),  # predicted output tokens
-        ("generated", "i4"),  # output tokens of iterations that ended (a leap hands them out at its end)
-        ("in_flight", "i4"),  # output tokens of iterations that are scheduled and have not ended
-        ("computed", "i4"),  # tokens whose KV entries are scheduled or done
-        ("prefill_target", "i4"),  # tokens known at the last admission: below it, prefill; else decode
-        ("next_waiting", "i4"),  # the request behind this one in its waiting queue, or -1
+        ("generated", "i4"),  # output tokens; of a decoding request, those up to first_step
+        ("computed", "i4"),  # prompt (or recomputed) tokens that are scheduled or done
+        ("prefill_target", "i4"),  # tokens to compute before it decodes; then, tokens computed at first_step
+        ("lag", "i4"),  # first_step minus the step of its last token at first_step
+        ("next", "i4"),  # behind it in the waiting or the running queue of its instance, or -1
+        ("previous", "i4"),  # before it in the running queue, or -1
         ("instance", "i4"),  # where it was routed, or -1
         ("preemptions", "i4"),
         ("status", "i4"),
+        ("first_step", "i8"),  # the step after which it decodes in each one
     ],
     align=True,
 )
-"""A request, 84 bytes."""
+"""A request, 96 bytes."""
 
 INSTANCE = np.dtype(
     [
-        # Iterations. A group is one scheduled iteration, or a leap of several pure decode iterations.
-        # An instance holds at most two: one executing and, with asynchronous scheduling, the next.
+        # Iterations. At most two batches are scheduled: one executing and, with asynchronous scheduling,
+        # the next. Steps number the batches in which the decoding requests advance.
         ("schedule_at_s", "f8"),  # scheduler's next turn
-        ("iteration_end_s", "f8"),  # end of the executing iteration
-        ("executing", "i8"),  # which of its two groups executes: 0 or 1
+        ("iteration_end_s", "f8"),  # end of the executing batch
+        ("executing", "i8"),  # which of its two batches executes: 0 or 1
         ("has_executing", "i8"),
         ("has_next", "i8"),
+        ("steps", "i8"),  # scheduled so far
+        ("ended_steps", "i8"),  # of these, ended
         ("busy_s", "f8"),  # time executing iterations that have ended
         # Queues.
-        ("n_running", "i8"),
+        ("n_running", "i8"),  # requests that hold a place: prefilling, decoding or leaving
         ("n_waiting", "i8"),
+        ("n_prefilling", "i8"),
+        ("n_decoding", "i8"),
+        ("n_skipped", "i8"),  # decoding requests without budget, while a batch is put together
+        ("decode_context", "i8"),  # context of the decoding requests in the next step
         ("waiting_head", "i4"),
         ("waiting_tail", "i4"),
+        ("running_head", "i4"),
+        ("running_tail", "i4"),
         ("queued_prefill_tokens", "i8"),  # prompts of requests here without a first token
         ("expected_tokens", "i8"),  # prompt plus predicted output of requests here
         # KV-cache memory.
@@ -110,19 +121,18 @@ INSTANCE = np.dtype(
 )
 """An instance slot."""
 
-GROUP = np.dtype(
+BATCH = np.dtype(
     [
-        ("iterations", "i8"),  # 1 unless it is a leap
-        ("scheduled", "i8"),  # how many of them the scheduler has got to
-        ("ended", "i8"),  # how many of them have ended
-        ("size", "i8"),  # requests that get a token in it
-        ("context", "i8"),  # context of the next iteration of a leap; 0 if it is none
-        ("fixed_s", "f8"),  # duration of an iteration, without the context term if it is a leap
-        ("duration_s", "f8"),  # duration of the executing (or first) iteration
+        ("duration_s", "f8"),
+        ("tokens", "i8"),  # tokens, context and quad as LatencyLaw has them
+        ("context", "i8"),
+        ("quad", "f8"),
+        ("advances", "i8"),  # 1 if the decoding requests advance in it
+        ("size", "i8"),  # requests that end their prefill or their output in it
     ],
     align=True,
 )
-"""A group of iterations; instance ``i`` has the groups ``2*i`` and ``2*i + 1``."""
+"""An iteration that is scheduled; instance ``i`` has the batches ``2*i`` and ``2*i + 1``."""
 
 TOTALS = np.dtype(
     [
@@ -160,10 +170,13 @@ class State(NamedTuple):
     totals: NDArray[np.void]  # TOTALS, (1,)
     requests: NDArray[np.void]  # REQUEST, (R,), in order of arrival
     instances: NDArray[np.void]  # INSTANCE, (I,)
-    groups: NDArray[np.void]  # GROUP, (2*I,)
-    running: I4  # (I*S,) running requests of each instance, in order of (re-)admission
-    group_requests: I4  # (2*I*S,) the requests that get a token in each group
-    residues: I4  # (I*B,) requests of a leap by tokens computed before it, modulo the block size
+    batches: NDArray[np.void]  # BATCH, (2*I,)
+    batch_requests: I4  # (2*I*S,) requests that end their prefill or their output in each batch
+    prefilling: I4  # (I*S,) prefilling requests of each instance, in order of admission
+    finish_step: I8  # (I*S,) binary heap: the last step of each decoding request
+    finish_of: I4  # (I*S,) which request that is
+    residues: I4  # (I*B,) decoding requests by (tokens computed - steps) modulo the block size
+    quiet_until_s: F8  # (I,) until then nothing happens but steps of the decoding requests
     ready: I8  # (I,) slots that are ready, ascending; the first n_ready count
     deadline_s: F8  # (R,) binary heap of the requests' next deadlines
     deadline_of: I8  # (R,) r for the first token of request r, ~r for its completion
@@ -220,7 +233,8 @@ def make_state(
             first_token_s=np.nan,
             completed_s=np.nan,
             violated_s=np.nan,
-            next_waiting=-1,
+            next=-1,
+            previous=-1,
             instance=-1,
         ),
         instances=records(
@@ -231,11 +245,16 @@ def make_state(
             ready_at_s=inf,
             waiting_head=-1,
             waiting_tail=-1,
+            running_head=-1,
+            running_tail=-1,
         ),
-        groups=records(GROUP, 2 * slots),
-        running=np.zeros(slots * instance.max_num_seqs, np.int32),
-        group_requests=np.zeros(2 * slots * instance.max_num_seqs, np.int32),
+        batches=records(BATCH, 2 * slots),
+        batch_requests=np.zeros(2 * slots * instance.max_num_seqs, np.int32),
+        prefilling=np.zeros(slots * instance.max_num_seqs, np.int32),
+        finish_step=np.zeros(slots * instance.max_num_seqs, np.int64),
+        finish_of=np.zeros(slots * instance.max_num_seqs, np.int32),
         residues=np.zeros(slots * instance.block_size, np.int32),
+        quiet_until_s=np.full(slots, inf),
         ready=np.zeros(slots, np.int64),
         deadline_s=np.zeros(max(n, 1)),
         deadline_of=np.zeros(max(n, 1), np.int64),

@@ -7,130 +7,162 @@ model with full attention and first come first served:
 * a request that needs a block when none is free evicts the latest admitted one, again and again;
   it loses its KV cache, keeps its tokens and returns to the head of the queue;
 * then the waiting requests in strict order, unless anything was evicted in this step.
+
+The order among the running requests matters only when memory or budget runs out. Then they are walked
+through one by one; otherwise the decoding ones are taken all at once.
 """
 
 from __future__ import annotations
 
-import math
+from preserve_gym.sim.batching.common import (
+    add_chunk,
+    admit,
+    close_batch,
+    evict_last,
+    no_tokens,
+    skip_decoding,
+)
+from preserve_gym.sim.decoding import blocks_of_step, computed_tokens
+from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.memory import blocks_for, take_blocks
+from preserve_gym.sim.state import DECODING, PREFILLING, Record, State
 
-from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.memory import blocks_for, release_all, take_blocks
-from preserve_gym.sim.queues import pop_front, push_front
-from preserve_gym.sim.state import RUNNING, Record, State
 
-
-@kernel
-def schedule(s: State, i: int, g: int, now: float, start: float) -> tuple[int, int, float, bool]:
-    """Schedule one iteration of instance ``i`` at ``now``, to be executed at ``start``, into group ``g``.
-
-    Fills the size and the requests of group ``g`` with those that get a token.
+@inlined
+def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
+    """Schedule a batch of instance ``i`` at ``now``, to be executed at ``start``, into slot ``b``.
 
     Returns:
-        tokens, context and quad of the batch as ``LatencyLaw`` defines them, and whether it is a
-        decode of every running request and nothing else (the first iteration of a leap).
+        Whether there is anything to do.
     """
-    p, instance, group = s.params[0], s.instances[i], s.groups[g]
-    run = i * p.max_num_seqs
-    budget = p.max_num_batched_tokens
-    tokens = 0
-    context = 0
-    quad = 0.0
-    group.size = 0
+    p, instance = s.params[0], s.instances[i]
+    batch = no_tokens(s, b)
     evicted = False
-    decode_only = True
+    if _order_matters(s, i):
+        evicted = _walk(s, i, b, now)
+    else:
+        blocks = blocks_of_step(s, i)
+        if blocks > 0:
+            take_blocks(instance, blocks, now)
+        batch.tokens = instance.n_decoding
+        batch.context = instance.decode_context
+        for k in range(i * p.max_num_seqs, i * p.max_num_seqs + instance.n_prefilling):
+            request = s.requests[s.prefilling[k]]
+            n = _chunk(p, request.prefill_target - request.computed, p.max_num_batched_tokens - batch.tokens)
+            take_blocks(instance, _blocks_more(p, request.computed, n), now)
+            add_chunk(s, b, s.prefilling[k], n)
+    if not evicted:
+        _admit_waiting(s, i, b, now, start)
+    return close_batch(s, i, b)
 
-    k = 0
-    while k < instance.n_running and budget > 0:
-        r = s.running[run + k]
-        k += 1
+
+@inlined
+def stuck(s: State, i: int) -> bool:
+    """Whether nothing that waits at instance ``i`` can be admitted while its running requests decode on."""
+    p, instance = s.params[0], s.instances[i]
+    if instance.n_waiting == 0 or instance.n_running >= p.max_num_seqs:
+        return True
+    budget = p.max_num_batched_tokens - instance.n_decoding
+    return budget <= 0 or not _fits(s, i, budget)
+
+
+@kernel
+def _chunk(p: Record, left: int, budget: int) -> int:
+    """Tokens of a prompt with ``left`` to go that are computed in one iteration."""
+    if 0 < p.long_prefill_token_threshold < left:
+        left = p.long_prefill_token_threshold
+    return min(left, budget)
+
+
+@kernel
+def _blocks_more(p: Record, computed: int, n: int) -> int:
+    """Blocks that ``n`` tokens more take."""
+    return blocks_for(p, computed + n) - blocks_for(p, computed)
+
+
+@inlined
+def _order_matters(s: State, i: int) -> bool:
+    """Whether memory or the budget runs out on the running requests."""
+    p, instance = s.params[0], s.instances[i]
+    free = p.kv_blocks - instance.blocks_used - blocks_of_step(s, i)
+    budget = p.max_num_batched_tokens - instance.n_decoding
+    for k in range(i * p.max_num_seqs, i * p.max_num_seqs + instance.n_prefilling):
+        if budget <= 0:
+            return True
+        request = s.requests[s.prefilling[k]]
+        left = request.prefill_target - request.computed
+        n = _chunk(p, left, budget)
+        # Without a threshold a prompt that is not done is the last one admitted, so it is nobody's
+        # budget that it takes.
+        if p.long_prefill_token_threshold > 0 and n < _chunk(p, left, left):
+            return True
+        free -= _blocks_more(p, request.computed, n)
+        budget -= n
+    return free < 0
+
+
+@kernel
+def _walk(s: State, i: int, b: int, now: float) -> bool:
+    """Schedule the running requests one by one; returns whether any was evicted."""
+    p, instance, batch = s.params[0], s.instances[i], s.batches[b]
+    evicted = False
+    r = instance.running_head
+    while r >= 0:
         request = s.requests[r]
-        sampled = request.generated + request.in_flight
-        if sampled >= request.output_tokens:
-            decode_only = False  # its last token is in flight (asynchronous scheduling)
+        left = p.max_num_batched_tokens - batch.tokens
+        if request.status == DECODING:
+            if left <= 0:
+                behind = request.next
+                skip_decoding(s, i, r)
+                r = behind
+                continue
+            computed, n = computed_tokens(instance, request), 1
+        elif request.status == PREFILLING and left > 0:
+            computed = request.computed
+            n = _chunk(p, request.prefill_target - computed, left)
+        else:  # its last token is in flight, or the budget is spent
+            r = request.next
             continue
-        known = request.prompt_tokens + sampled
-        computed = request.computed
-        n = min(_capped(p, known - computed), budget)
-        need = blocks_for(computed + n, p.block_size) - blocks_for(computed, p.block_size)
-        if need > 0:
-            while need > p.kv_blocks - instance.blocks_used:
-                evicted = True
-                victim = s.running[run + instance.n_running - 1]
-                _evict(s, instance, victim, now)
-                if victim == r:
-                    break
-            if request.status != RUNNING:
-                break
-            take_blocks(instance, need, now)
-        if computed >= request.prefill_target:
-            context += computed + 1
-        else:
-            decode_only = False
-            quad += n * (0.5 * n + computed)
-        _compute(s, g, r, n, known)
-        tokens += n
-        budget -= n
-
-    decode_only = decode_only and not evicted and group.size == instance.n_running
-
-    while not evicted and budget > 0 and instance.n_waiting > 0 and instance.n_running < p.max_num_seqs:
-        r = instance.waiting_head
-        request = s.requests[r]
-        known = request.prompt_tokens + request.generated
-        n = _capped(p, known)
-        if n > budget:
-            if p.chunked_prefill == 0:
-                break
-            n = budget
-        free = p.kv_blocks - instance.blocks_used
-        if p.full_isl_gate == 1 and blocks_for(known, p.block_size) > free:
-            break
-        need = blocks_for(n, p.block_size)
-        if need > free:
-            break
-        pop_front(s, instance)
-        s.running[run + instance.n_running] = r
-        instance.n_running += 1
-        request.status = RUNNING
-        request.prefill_target = known
-        if math.isnan(request.first_scheduled_s):
-            request.first_scheduled_s = start
+        need = _blocks_more(p, computed, n)
+        while need > p.kv_blocks - instance.blocks_used:
+            evicted = True
+            if evict_last(s, i, now) == r:
+                return True
         take_blocks(instance, need, now)
-        decode_only = False
-        quad += n * (0.5 * n)
-        _compute(s, g, r, n, known)
-        tokens += n
-        budget -= n
-
-    return tokens, context, quad, decode_only
-
-
-@kernel
-def _capped(p: Record, n: int) -> int:
-    """At most the long-prefill threshold, where there is one."""
-    if 0 < p.long_prefill_token_threshold < n:
-        return p.long_prefill_token_threshold
-    return n
+        if request.status == DECODING:
+            batch.tokens += 1
+            batch.context += computed + 1
+        else:
+            add_chunk(s, b, r, n)
+        r = request.next
+    return evicted
 
 
-@kernel
-def _compute(s: State, g: int, r: int, n: int, known: int) -> None:
-    """Count ``n`` tokens of request ``r`` as computed; it gets a token if that makes all of them."""
-    request, group = s.requests[r], s.groups[g]
-    request.computed += n
-    if request.computed == known:
-        request.in_flight += 1
-        s.group_requests[g * s.params[0].max_num_seqs + group.size] = r
-        group.size += 1
+@inlined
+def _fits(s: State, i: int, budget: int) -> bool:
+    """Whether the head of the waiting queue can be admitted with ``budget`` tokens left."""
+    p, instance = s.params[0], s.instances[i]
+    request = s.requests[instance.waiting_head]
+    known = request.prompt_tokens + request.generated
+    free = p.kv_blocks - instance.blocks_used
+    if p.full_isl_gate == 1 and blocks_for(p, known) > free:
+        return False
+    n = _chunk(p, known, known)
+    if n > budget:
+        if p.chunked_prefill == 0:
+            return False
+        n = budget
+    return blocks_for(p, n) <= free
 
 
-@kernel
-def _evict(s: State, instance: Record, r: int, now: float) -> None:
-    """Preempt request ``r``, the last of the running ones."""
-    request = s.requests[r]
-    release_all(s.params[0], instance, request, now)
-    instance.n_running -= 1
-    request.computed = 0
-    request.preemptions += 1
-    s.totals[0].preemptions += 1
-    push_front(s, instance, r)
+@inlined
+def _admit_waiting(s: State, i: int, b: int, now: float, start: float) -> None:
+    p, instance, batch = s.params[0], s.instances[i], s.batches[b]
+    while instance.n_waiting > 0 and instance.n_running < p.max_num_seqs:
+        budget = p.max_num_batched_tokens - batch.tokens
+        if budget <= 0 or not _fits(s, i, budget):
+            return
+        r = admit(s, i, start)
+        n = _chunk(p, s.requests[r].prefill_target, budget)
+        take_blocks(instance, blocks_for(p, n), now)
+        add_chunk(s, b, r, n)

@@ -1,0 +1,147 @@
+"""What the schedulers share: how a batch is put together, and how requests come into it and out of it."""
+
+from __future__ import annotations
+
+import math
+
+from preserve_gym.sim.decoding import (
+    advance_decoding,
+    computed_tokens,
+    join_decoding,
+    leave_decoding,
+    scheduled_output,
+)
+from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.memory import blocks_for, take_blocks
+from preserve_gym.sim.queues import run_last, stop_running, stop_waiting, wait_at_the_head
+from preserve_gym.sim.state import DECODING, PREFILLING, SKIPPED, Record, State
+
+
+@inlined
+def no_tokens(s: State, b: int) -> Record:
+    """An empty batch in slot ``b``."""
+    batch = s.batches[b]
+    batch.size = 0
+    batch.tokens = 0
+    batch.context = 0
+    batch.quad = 0.0
+    batch.advances = 1
+    return batch
+
+
+@inlined
+def admit(s: State, i: int, start: float) -> int:
+    """The head of the waiting queue starts its prefill in a batch executed at ``start``; returns which."""
+    instance = s.instances[i]
+    r = instance.waiting_head
+    request = s.requests[r]
+    stop_waiting(s, instance, r)
+    run_last(s, instance, r)
+    request.status = PREFILLING
+    request.computed = 0
+    request.prefill_target = request.prompt_tokens + request.generated
+    if math.isnan(request.first_scheduled_s):
+        request.first_scheduled_s = start
+    s.prefilling[i * s.params[0].max_num_seqs + instance.n_prefilling] = r
+    instance.n_prefilling += 1
+    return r
+
+
+@inlined
+def add_chunk(s: State, b: int, r: int, n: int) -> None:
+    """Add the next ``n`` prompt tokens of prefilling request ``r`` to batch ``b``."""
+    batch, request = s.batches[b], s.requests[r]
+    batch.tokens += n
+    batch.quad += n * (0.5 * n + request.computed)
+    request.computed += n
+    if request.computed == request.prefill_target:
+        s.batch_requests[b * s.params[0].max_num_seqs + batch.size] = r
+        batch.size += 1
+
+
+@kernel
+def skip_decoding(s: State, i: int, r: int) -> None:
+    """No budget is left for decoding request ``r`` in this step: it goes on after it."""
+    instance, request = s.instances[i], s.requests[r]
+    # Its last token is of the step before, or, passed over again, of one before that.
+    lag = request.lag + 1 if instance.steps == request.first_step else 1
+    computed, generated = computed_tokens(instance, request), scheduled_output(instance, request)
+    leave_decoding(s, i, r)
+    request.prefill_target, request.generated, request.lag = computed, generated, lag
+    request.status = SKIPPED
+    instance.n_skipped += 1
+
+
+@inlined
+def close_batch(s: State, i: int, b: int) -> bool:
+    """All requests of batch ``b`` are chosen: set its duration, and let those that are done move on.
+
+    Returns:
+        Whether the batch has any tokens.
+    """
+    p, instance, batch = s.params[0], s.instances[i], s.batches[b]
+    if batch.tokens == 0:
+        return False
+    batch.duration_s = (
+        p.base_s
+        + p.per_token_s * batch.tokens
+        + p.per_context_token_s * batch.context
+        + p.per_quad_s * batch.quad
+    )
+    first = b * p.max_num_seqs
+    prefilled = batch.size
+    if batch.advances == 1:
+        advance_decoding(s, i, b)
+    if instance.n_skipped > 0:
+        _rejoin_skipped(s, i)
+    for k in range(first, first + prefilled):
+        request = s.requests[s.batch_requests[k]]
+        request.generated += 1
+        request.lag = batch.advances - 1
+        join_decoding(s, i, s.batch_requests[k])
+    if prefilled > 0:
+        base = i * p.max_num_seqs
+        kept = base
+        for k in range(base, base + instance.n_prefilling):
+            if s.requests[s.prefilling[k]].status == PREFILLING:
+                s.prefilling[kept] = s.prefilling[k]
+                kept += 1
+        instance.n_prefilling = kept - base
+    return True
+
+
+@kernel
+def _rejoin_skipped(s: State, i: int) -> None:
+    instance = s.instances[i]
+    r = instance.running_tail
+    while instance.n_skipped > 0:
+        if s.requests[r].status == SKIPPED:
+            join_decoding(s, i, r)
+            instance.n_skipped -= 1
+        r = s.requests[r].previous
+
+
+@kernel
+def evict_last(s: State, i: int, now: float) -> int:
+    """Preempt the last of the running requests: it loses its KV cache and waits again; returns which."""
+    p, instance, totals = s.params[0], s.instances[i], s.totals[0]
+    r = instance.running_tail
+    request = s.requests[r]
+    if request.status == PREFILLING:
+        computed = request.computed
+        instance.n_prefilling -= 1
+    elif request.status == DECODING:
+        computed = computed_tokens(instance, request)
+        # A token in flight arrives before it is scheduled again, so it counts as known.
+        generated = scheduled_output(instance, request)
+        leave_decoding(s, i, r)
+        request.generated = generated
+    else:
+        computed = request.prompt_tokens + request.output_tokens - 1
+        request.generated = request.output_tokens
+    take_blocks(instance, -blocks_for(p, computed), now)
+    stop_running(s, instance, r)
+    request.preemptions += 1
+    totals.preemptions += 1
+    wait_at_the_head(s, instance, r)
+    return r

@@ -1,0 +1,148 @@
+"""The decoding requests of an instance, advanced all at once.
+
+In every step each of them gets one token. So nothing is written per request and step: how far one has
+come follows from the number of steps since ``first_step``, its last step is known from the start (a
+binary heap gives the next), the total context grows by the number of requests, and the blocks that a step
+takes follow from how many requests have a multiple of the block size computed (``residues``).
+"""
+
+from __future__ import annotations
+
+from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.state import DECODING, LEAVING, Record, State
+
+
+@kernel
+def computed_tokens(instance: Record, request: Record) -> int:
+    """Tokens of a decoding request whose KV entries are scheduled or done."""
+    return request.prefill_target + (instance.steps - request.first_step)
+
+
+@kernel
+def scheduled_output(instance: Record, request: Record) -> int:
+    """Output tokens of a decoding request in all steps that are scheduled."""
+    return request.generated + (instance.steps - request.first_step)
+
+
+@kernel
+def ended_output(instance: Record, request: Record) -> int:
+    """Output tokens of a decoding or leaving request in the iterations that have ended."""
+    since = instance.ended_steps - request.first_step
+    if since > 0:
+        return request.generated + since
+    return request.generated - (1 if since < -request.lag else 0)
+
+
+@kernel
+def residue_of(size: int, i: int, computed: int, steps: int) -> int:
+    """Where ``residues`` counts a request of instance ``i`` with ``computed`` tokens after ``steps`` steps."""
+    return i * size + (computed - steps) % size
+
+
+@inlined
+def blocks_of_step(s: State, i: int) -> int:
+    """Blocks that the decoding requests of instance ``i`` take in the next step."""
+    return s.residues[residue_of(s.params[0].block_size, i, 0, s.instances[i].steps)]
+
+
+@inlined
+def join_decoding(s: State, i: int, r: int) -> None:
+    """Request ``r``, with all of ``prefill_target`` computed, decodes from the next step on.
+
+    ``generated`` must count the token that its prefill yields. If that is its last, it leaves.
+    """
+    p, instance, request = s.params[0], s.instances[i], s.requests[r]
+    request.first_step = instance.steps
+    left = request.output_tokens - request.generated
+    if left == 0:
+        request.status = LEAVING
+        return
+    request.status = DECODING
+    instance.decode_context += request.prefill_target + 1
+    s.residues[residue_of(p.block_size, i, request.prefill_target, instance.steps)] += 1
+    _push(s, i * p.max_num_seqs, instance.n_decoding, instance.steps + left, r)
+    instance.n_decoding += 1
+
+
+@kernel
+def leave_decoding(s: State, i: int, r: int) -> None:
+    """Request ``r`` decodes no more: it is preempted, or passed over in this step."""
+    p, instance = s.params[0], s.instances[i]
+    base = i * p.max_num_seqs
+    k = base
+    while s.finish_of[k] != r:
+        k += 1
+    _forget(s, i, r)
+    last = base + instance.n_decoding  # _forget has counted it out
+    step, of = s.finish_step[last], s.finish_of[last]
+    if k < last:
+        # The last entry fills the hole, and moves down or up to its place.
+        _pull(s, base, k - base, instance.n_decoding, step, of)
+        _push(s, base, k - base, s.finish_step[k], s.finish_of[k])
+
+
+@inlined
+def next_finish(s: State, i: int) -> int:
+    """The step in which the next decoding request gets its last token; there must be one."""
+    return s.finish_step[i * s.params[0].max_num_seqs]
+
+
+@inlined
+def advance_decoding(s: State, i: int, b: int) -> None:
+    """Count one step; requests that get their last token in it leave, and are noted in batch ``b``."""
+    p, instance, batch = s.params[0], s.instances[i], s.batches[b]
+    base = i * p.max_num_seqs
+    instance.steps += 1
+    instance.decode_context += instance.n_decoding
+    while instance.n_decoding > 0 and s.finish_step[base] == instance.steps:
+        r = s.finish_of[base]
+        _forget(s, i, r)
+        last = base + instance.n_decoding
+        if instance.n_decoding > 0:
+            _pull(s, base, 0, instance.n_decoding, s.finish_step[last], s.finish_of[last])
+        s.requests[r].status = LEAVING
+        s.batch_requests[b * p.max_num_seqs + batch.size] = r
+        batch.size += 1
+
+
+@inlined
+def _forget(s: State, i: int, r: int) -> None:
+    """Take ``r`` out of the sums over the decoding requests."""
+    instance, request = s.instances[i], s.requests[r]
+    computed = computed_tokens(instance, request)
+    instance.n_decoding -= 1
+    instance.decode_context -= computed + 1
+    s.residues[residue_of(s.params[0].block_size, i, computed, instance.steps)] -= 1
+
+
+@inlined
+def _push(s: State, base: int, size: int, step: int, r: int) -> None:
+    """Add to the heap of ``size`` entries at ``base``."""
+    k = size
+    while k > 0:
+        parent = (k - 1) // 2
+        if s.finish_step[base + parent] <= step:
+            break
+        s.finish_step[base + k] = s.finish_step[base + parent]
+        s.finish_of[base + k] = s.finish_of[base + parent]
+        k = parent
+    s.finish_step[base + k] = step
+    s.finish_of[base + k] = r
+
+
+@inlined
+def _pull(s: State, base: int, k: int, size: int, step: int, r: int) -> None:
+    """Fill the hole at ``k`` in the heap of ``size`` entries with an entry that is not above it."""
+    while True:
+        child = 2 * k + 1
+        if child >= size:
+            break
+        if child + 1 < size and s.finish_step[base + child + 1] < s.finish_step[base + child]:
+            child += 1
+        if s.finish_step[base + child] >= step:
+            break
+        s.finish_step[base + k] = s.finish_step[base + child]
+        s.finish_of[base + k] = s.finish_of[base + child]
+        k = child
+    s.finish_step[base + k] = step
+    s.finish_of[base + k] = r

@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 from preserve_gym.errors import InputError
@@ -47,12 +48,30 @@ def _dataclass_in(hint: Any) -> type | None:
 
 
 def _check(config: object, name: str, low: float, high: float = math.inf, *, integer: bool = False) -> None:
+    """Refuse a value out of range; store NumPy's numbers as Python's."""
     value = getattr(config, name)
     kind = "an integer" if integer else "a number"
-    allowed = int if integer else (int, float)
+    allowed = Integral if integer else Real
     if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
         bound = f"in [{low:.15g}, {high:.15g}]" if high < math.inf else f">= {low:.15g}"
         raise InputError(f"{type(config).__name__}.{name}: expected {kind} {bound}, got {value!r}")
+    object.__setattr__(config, name, int(value) if isinstance(value, Integral) else float(value))
+
+
+def _check_bool(config: object, name: str) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, bool):
+        raise InputError(f"{type(config).__name__}.{name}: expected true or false, got {value!r}")
+
+
+def _nest(config: object, name: str, cls: type[Any]) -> None:
+    """Turn a mapping into the config dataclass ``cls``; refuse anything else that is not one."""
+    value = getattr(config, name)
+    if isinstance(value, Mapping):
+        object.__setattr__(config, name, from_mapping(cls, value))
+    elif not isinstance(value, cls):
+        where = f"{type(config).__name__}.{name}"
+        raise InputError(f"{where}: expected a {cls.__name__} or a mapping of its fields, got {value!r}")
 
 
 def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
@@ -98,8 +117,9 @@ class InstanceConfig:
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        if isinstance(self.latency, Mapping):
-            object.__setattr__(self, "latency", from_mapping(LatencyLaw, self.latency))
+        _nest(self, "latency", LatencyLaw)
+        for name in ("enable_chunked_prefill", "async_scheduling", "scheduler_reserve_full_isl"):
+            _check_bool(self, name)
         _check(self, "num_gpu_blocks", 2, 2**31 - 1, integer=True)
         _check(self, "block_size", 1, 1024, integer=True)
         _check(self, "max_num_seqs", 1, 2**20, integer=True)
@@ -143,7 +163,7 @@ class InstanceConfig:
         """
         from preserve_gym.latency.presets import preset
 
-        return cls(**{**preset(model, gpu, tp), **overrides})
+        return from_mapping(cls, {**preset(model, gpu, tp), **overrides})
 
 
 @dataclass(frozen=True)
@@ -204,10 +224,8 @@ class ClusterConfig:
     too_long: Literal["reject", "clip_prompt"] = "reject"
 
     def __post_init__(self) -> None:
-        if isinstance(self.instance, Mapping):
-            object.__setattr__(self, "instance", from_mapping(InstanceConfig, self.instance))
-        if isinstance(self.slo, Mapping):
-            object.__setattr__(self, "slo", from_mapping(SloConfig, self.slo))
+        _nest(self, "instance", InstanceConfig)
+        _nest(self, "slo", SloConfig)
         _check(self, "min_instances", 1, 2**20, integer=True)
         _check(self, "max_instances", self.min_instances, 2**20, integer=True)
         _check(self, "cold_start_s", 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from preserve_gym import (
@@ -39,6 +40,13 @@ def test_mappings_go_there_and_back(config: ClusterConfig) -> None:
     assert ClusterConfig.from_mapping(config.to_mapping()) == config
 
 
+def test_numbers_of_numpy_become_numbers_of_python() -> None:
+    config = ClusterConfig(max_instances=np.int64(3), cold_start_s=np.float32(1.5))  # type: ignore[arg-type]
+    assert type(config.max_instances) is int
+    assert type(config.cold_start_s) is float
+    assert config == ClusterConfig(max_instances=3, cold_start_s=1.5)
+
+
 def test_the_law_is_the_sum_of_its_terms() -> None:
     law = LatencyLaw(1.0, 0.5, 0.25, 0.125)
     assert law.iteration_s(tokens=2, context=4, quad=8) == 4.0
@@ -68,6 +76,17 @@ def test_the_law_is_the_sum_of_its_terms() -> None:
         (
             lambda: InstanceConfig(LAW, 10, enable_chunked_prefill=False),
             "InstanceConfig.max_num_batched_tokens: expected at least max_model_len (16384)",
+        ),
+        (
+            lambda: InstanceConfig(LAW, 10, async_scheduling="no"),
+            "InstanceConfig.async_scheduling: expected true or false, got 'no'",
+        ),
+        (lambda: InstanceConfig(5, 10), "InstanceConfig.latency: expected a LatencyLaw or a mapping"),
+        (lambda: ClusterConfig(instance=5), "ClusterConfig.instance: expected a InstanceConfig or a mapping"),
+        (lambda: ClusterConfig(slo=5), "ClusterConfig.slo: expected a SloConfig or a mapping"),
+        (
+            lambda: InstanceConfig.from_preset("llama-3.1-8b", gpu="rtx-4090", blocks=3),
+            "InstanceConfig.blocks: no such field",
         ),
         (lambda: SloConfig(None, 0, None), "SloConfig: expected at least one of ttft_s"),
         (lambda: SloConfig(None, 0, 0.1, 0.2), "SloConfig.tpot_s: needs ttft_s"),

@@ -31,6 +31,17 @@ def test_without_a_horizon_it_goes_to_the_end(trace: Trace) -> None:
     assert episode.start_s + episode.horizon_s == trace.span_s
 
 
+@pytest.mark.parametrize("start_s", [300.0, 300.3, 1 / 3 + 400.0])
+@pytest.mark.parametrize("last_s", [3000.0, 3599.9, 2e7 + 0.7])
+def test_without_a_horizon_the_last_request_belongs_to_it(start_s: float, last_s: float) -> None:
+    trace = Trace([0.0, 1000.0, last_s, last_s], [1] * 4, [1] * 4)
+    workload = Workload(WorkloadConfig(start_s=start_s, horizon_s=None), trace)
+    episode = workload.episode(np.random.default_rng(0))
+    assert episode.start_s == start_s
+    assert last_s < start_s + episode.horizon_s < last_s + 1e-6
+    assert len(episode.trace) == 3
+
+
 def test_starts_are_drawn_over_the_whole_trace(trace: Trace) -> None:
     workload = Workload(WorkloadConfig(horizon_s=600.0), trace)
     rng = np.random.default_rng(0)
@@ -41,10 +52,16 @@ def test_starts_are_drawn_over_the_whole_trace(trace: Trace) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [WorkloadConfig(horizon_s=7000.0), WorkloadConfig(start_s=7000.0, horizon_s=600.0)]
+    ("config", "expected"),
+    [
+        (WorkloadConfig(horizon_s=7000.0), "at least warmup_s 300 plus horizon_s 7000$"),
+        (WorkloadConfig(start_s=7000.0, horizon_s=600.0), "plus horizon_s 600 with .* from start_s 7000 on"),
+        (WorkloadConfig(warmup_s=7200.0, horizon_s=None), "more than warmup_s 7200$"),
+        (WorkloadConfig(warmup_s=7200.0, start_s=7200.0, horizon_s=None), "more than warmup_s 7200$"),
+    ],
 )
-def test_a_trace_that_is_too_short_is_refused(trace: Trace, config: WorkloadConfig) -> None:
-    with pytest.raises(InputError, match="expected at least warmup_s 300 plus horizon_s"):
+def test_a_trace_that_is_too_short_is_refused(trace: Trace, config: WorkloadConfig, expected: str) -> None:
+    with pytest.raises(InputError, match=f"has 7200 s and .* requests, expected .*{expected}"):
         Workload(config, trace)
 
 
@@ -91,6 +108,18 @@ def test_a_profile_where_some_can_never_be_in_time() -> None:
     profile = profile_instance(ClusterConfig(), prompt, np.full(5000, 10))
     assert profile.unloaded_attainment == pytest.approx(0.9, abs=0.03)
     assert 0.01 < profile.requests_per_s < 1.0
+
+
+def test_a_profile_clips_what_the_cluster_clips() -> None:
+    rng = np.random.default_rng(0)
+    prompt = np.where(rng.random(5000) < 0.3, 100_000, 100)
+    output = np.full(5000, 10)
+    clips = ClusterConfig(too_long="clip_prompt", slo=SloConfig(20.0, 0.0, 0.5))
+    profile = profile_instance(clips, prompt, output)
+    longest = clips.instance.max_request_tokens - 10
+    assert profile == profile_instance(clips, np.minimum(prompt, longest), output)
+    leaves_out = profile_instance(ClusterConfig(slo=clips.slo), prompt, output)
+    assert leaves_out.requests_per_s > 3 * profile.requests_per_s
 
 
 def test_a_profile_needs_requests_that_fit() -> None:

@@ -134,7 +134,10 @@ class Cluster:
         overload_use: float = 0.95,
     ) -> None:
         initial = config.min_instances if initial_instances is None else initial_instances
-        if not config.min_instances <= initial <= config.max_instances:
+        if (
+            not isinstance(initial, int | np.integer)
+            or not config.min_instances <= initial <= config.max_instances
+        ):
             raise InputError(
                 f"initial_instances: expected an integer in [{config.min_instances}, "
                 f"{config.max_instances}], got {initial_instances!r}"
@@ -146,7 +149,7 @@ class Cluster:
             raise InputError(f"start_s: {start_s} is after the first arrival at {trace.arrival_s[0]}")
         self.config = config
         self._overload_use = float(overload_use)
-        prompt, rejected = _fit(config, trace)
+        prompt, rejected = fit_requests(config, trace.prompt_tokens, trace.output_tokens)
         if predicted_tokens is None:
             mean = max(1, round(float(trace.output_tokens.mean()))) if n else 1
             predicted_tokens = np.full(n, mean, np.int32)
@@ -253,11 +256,15 @@ class Cluster:
         return pd.DataFrame(columns)
 
 
-def _fit(config: ClusterConfig, trace: Trace) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Prompts after ``too_long``, and which requests are rejected."""
-    prompt = trace.prompt_tokens.astype(np.int32)
-    room = config.instance.max_request_tokens - trace.output_tokens.astype(np.int64)
+def fit_requests(
+    config: ClusterConfig, prompt_tokens: NDArray[np.integer[Any]], output_tokens: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_]]:
+    """What ``too_long`` makes of requests.
+
+    Returns:
+        Their prompt tokens, clipped if it says so, and which of them can never fit; both of shape (n,).
+    """
+    room = config.instance.max_request_tokens - output_tokens.astype(np.int64)
     if config.too_long == "clip_prompt":
-        prompt = np.minimum(prompt, np.maximum(room, 1)).astype(np.int32)
-    rejected = prompt > room
-    return prompt, rejected
+        prompt_tokens = np.minimum(prompt_tokens, np.maximum(room, 1)).astype(np.int32)
+    return prompt_tokens, prompt_tokens > room

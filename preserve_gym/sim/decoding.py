@@ -35,7 +35,7 @@ def ended_output(instance: Record, request: Record) -> int:
 
 @kernel
 def residue_of(size: int, i: int, computed: int, steps: int) -> int:
-    """Where ``residues`` counts a request of instance ``i`` with ``computed`` tokens after ``steps`` steps."""
+    """Where ``residues`` counts a request of instance ``i`` that has ``computed`` tokens at ``steps``."""
     return i * size + (computed - steps) % size
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
-from preserve_gym.sim.cluster import Cluster
+from preserve_gym.sim.cluster import Cluster, fit_requests
 from preserve_gym.traces.trace import Trace
 
 _PRECISION = 0.01
@@ -26,9 +26,8 @@ class InstanceProfile:
         output_tokens_per_s: output tokens, mu_d.
         total_tokens_per_s: both, mu_t.
         in_flight: mean number of requests in the instance at that load.
-        unloaded_attainment: SLO attainment of requests that have the instance to themselves. Where it
-            is below the wanted attainment, no fleet can reach that, and the profile holds the load at
-            which as much again is lost to queueing as the wanted attainment allows.
+        unloaded_attainment: SLO attainment of requests that have the instance to themselves, which no
+            fleet can exceed.
     """
 
     requests_per_s: float
@@ -58,12 +57,15 @@ def profile_instance(
     duration_s: float = 600.0,
     seed: int = 0,
 ) -> InstanceProfile:
-    """Find the highest load of one instance with at least ``attainment`` of the requests in time.
+    """Find the highest load of one instance at which ``attainment`` of the requests are in time.
+
+    Of those that would be in time if they had the instance to themselves, that is; the others are lost
+    at any load.
 
     PreServe's Algorithm 1 in an open loop: Poisson arrivals over ``duration_s`` with lengths drawn in
     pairs from those given; the rate is found by bisection to 1 %, on the same random numbers for every
     rate. (A closed loop, or a short window, misjudges the capacity by a factor.) Requests that can
-    never fit are left out.
+    never fit are left out, or clipped, as ``too_long`` says.
 
     Args:
         prompt_tokens, output_tokens: the mix, integers of shape (n,), n >= 1.
@@ -72,11 +74,11 @@ def profile_instance(
         InputError: if no request fits the instance.
     """
     instance = cluster.instance
-    longest = instance.max_request_tokens
-    fits = np.flatnonzero(prompt_tokens.astype(np.int64) + output_tokens <= longest)
+    prompt_tokens, rejected = fit_requests(cluster, prompt_tokens, output_tokens)
+    fits = np.flatnonzero(~rejected)
     if len(fits) == 0:
         raise InputError(
-            f"instance {instance.name!r}: no request of the workload fits its {longest} tokens "
+            f"instance {instance.name!r}: no request of the workload fits its {instance.max_request_tokens} tokens "
             f"(max_model_len {instance.max_model_len}, KV cache {instance.kv_tokens})"
         )
     single = replace(cluster, min_instances=1, max_instances=1)
@@ -100,7 +102,7 @@ def profile_instance(
 
     # A request at a time: so rarely that they do not meet.
     alone = _alone(single, prompt_tokens[fits], output_tokens[fits], seed)
-    wanted = min(attainment, alone - (1.0 - attainment))
+    wanted = alone - (1.0 - attainment)
     low, high = 0.0, 1.0
     while serve(high)[0] >= wanted:
         low, high = high, 2.0 * high

@@ -49,9 +49,9 @@ def _dataclass_in(hint: Any) -> type | None:
 
 def _check(config: object, name: str, low: float, high: float = math.inf, *, integer: bool = False) -> None:
     """Refuse a value out of range; store NumPy's numbers as Python's."""
-    value = getattr(config, name)
+    value: Any = getattr(config, name)
     kind = "an integer" if integer else "a number"
-    allowed = Integral if integer else Real
+    allowed: Any = Integral if integer else Real
     if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
         bound = f"in [{low:.15g}, {high:.15g}]" if high < math.inf else f">= {low:.15g}"
         raise InputError(f"{type(config).__name__}.{name}: expected {kind} {bound}, got {value!r}")

@@ -183,7 +183,11 @@ class State(NamedTuple):
 
 
 def make_state(
-    config: ClusterConfig, arrival_s: F8, prompt_tokens: I4, output_tokens: I4, predicted_tokens: I4
+    config: ClusterConfig,
+    arrival_s: F8,
+    prompt_tokens: NDArray[np.integer[Any]],
+    output_tokens: NDArray[np.integer[Any]],
+    predicted_tokens: NDArray[np.integer[Any]],
 ) -> State:
     """A cluster with all slots off, and requests that have not arrived yet."""
     n, slots = len(arrival_s), config.max_instances

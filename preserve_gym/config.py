@@ -88,17 +88,21 @@ class InstanceConfig:
 
     Attributes:
         latency: time of an iteration.
+        scheduler: ``vllm`` (V1, vLLM 0.19), ``vllm_v0`` (prefill first, vLLM up to 0.7) or ``sarathi``
+            (chunked prefill after Sarathi-Serve).
         num_gpu_blocks: KV-cache blocks as vLLM reports them; block 0 is its null block and is never
             handed out, so ``num_gpu_blocks - 1`` are usable.
         block_size: tokens in a block.
         max_num_seqs: most requests running at once.
-        max_num_batched_tokens: token budget of an iteration, decodes and prefills together.
+        max_num_batched_tokens: token budget of an iteration, decodes and prefills together; of a prefill
+            batch, padded to its longest prompt (``vllm_v0``); of prefills besides decodes (``sarathi``).
         max_model_len: longest prompt plus output, in tokens.
-        enable_chunked_prefill: a prompt may be split over iterations.
-        async_scheduling: iteration k+1 is scheduled when iteration k starts (vLLM's default).
+        enable_chunked_prefill: a prompt may be split over iterations (``vllm``; ``sarathi`` always does).
+        async_scheduling: iteration k+1 is scheduled when iteration k starts (vLLM's default; ``vllm`` only).
         scheduler_reserve_full_isl: admit a request only if all its known tokens fit now (vLLM's
-            default; a gate, nothing is reserved).
-        long_prefill_token_threshold: longest prefill chunk of one request; 0 = no limit.
+            default; a gate, nothing is reserved; ``vllm``, the others reserve).
+        long_prefill_token_threshold: longest prefill chunk of one request; 0 = no limit (``vllm``).
+        watermark: share of the KV blocks that admission leaves free (``vllm_v0``, ``sarathi``).
         gpus: GPUs that the instance occupies (tensor parallelism).
         name: what it is, for tables and files.
     """
@@ -113,6 +117,8 @@ class InstanceConfig:
     async_scheduling: bool = True
     scheduler_reserve_full_isl: bool = True
     long_prefill_token_threshold: int = 0
+    watermark: float = 0.01
+    scheduler: Literal["vllm", "vllm_v0", "sarathi"] = "vllm"
     gpus: int = 1
     name: str = "custom"
 
@@ -126,17 +132,27 @@ class InstanceConfig:
         _check(self, "max_num_batched_tokens", 1, 2**24, integer=True)
         _check(self, "max_model_len", 2, 2**28, integer=True)
         _check(self, "long_prefill_token_threshold", 0, 2**24, integer=True)
+        _check(self, "watermark", 0.0, 0.99)
         _check(self, "gpus", 1, 1024, integer=True)
+        _check_choice(self, "scheduler", ("vllm", "vllm_v0", "sarathi"))
+        if self.async_scheduling and self.scheduler != "vllm":
+            raise InputError(f"InstanceConfig.async_scheduling: expected false, as {self.scheduler} has none")
         if self.max_num_seqs > self.max_num_batched_tokens:
             raise InputError(
                 f"InstanceConfig.max_num_seqs: expected at most max_num_batched_tokens "
                 f"({self.max_num_batched_tokens}), got {self.max_num_seqs}"
             )
 
-        if not self.enable_chunked_prefill and self.max_num_batched_tokens < self.max_model_len:
+        whole_prompts = self.scheduler == "vllm_v0" or not self.enable_chunked_prefill
+        if whole_prompts and self.max_num_batched_tokens < self.max_model_len:
             raise InputError(
                 f"InstanceConfig.max_num_batched_tokens: expected at least max_model_len "
                 f"({self.max_model_len}) without chunked prefill, got {self.max_num_batched_tokens}"
+            )
+        if self.kv_blocks - self.watermark_blocks < 2 and self.scheduler != "vllm":
+            raise InputError(
+                f"InstanceConfig.num_gpu_blocks: expected at least 2 usable blocks above the watermark, "
+                f"got {self.kv_blocks - self.watermark_blocks}"
             )
 
     @property
@@ -150,9 +166,19 @@ class InstanceConfig:
         return self.kv_blocks * self.block_size
 
     @property
+    def watermark_blocks(self) -> int:
+        """KV blocks that admission leaves free."""
+        return int(self.watermark * self.kv_blocks)
+
+    @property
     def max_request_tokens(self) -> int:
         """Longest prompt plus output that fits; the KV entry of the last output token is never computed."""
-        return min(self.max_model_len, self.kv_tokens + 1)
+        blocks = self.kv_blocks
+        if (
+            self.scheduler != "vllm"
+        ):  # a request may have to be admitted with all it has, and decodes need one
+            blocks -= max(self.watermark_blocks, 1)
+        return min(self.max_model_len, blocks * self.block_size + 1)
 
     @classmethod
     def from_preset(cls, model: str, gpu: str, tp: int = 1, **overrides: Any) -> InstanceConfig:

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.batching.vllm import schedule, stuck
+from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
 from preserve_gym.sim.decoding import next_finish, residue_of
 from preserve_gym.sim.jit import inlined, kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.queues import stop_running, stop_waiting, wait_at_the_end
 from preserve_gym.sim.slo import completion_deadline_s, first_token_deadline_s
-from preserve_gym.sim.state import DRAINING, FINISHED, LEAVING, OFF, WAITING, Record, State
+from preserve_gym.sim.state import DRAINING, FINISHED, LEAVING, OFF, VLLM, VLLM_V0, WAITING, Record, State
 
 
 @inlined
@@ -57,12 +57,22 @@ def advance(s: State, i: int, t: float) -> None:
 
 
 @inlined
+def _schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
+    scheduler = s.params[0].scheduler
+    if scheduler == VLLM:
+        return vllm.schedule(s, i, b, now, start)
+    if scheduler == VLLM_V0:
+        return vllm_v0.schedule(s, i, b, now, start)
+    return sarathi.schedule(s, i, b, now, start)
+
+
+@inlined
 def _scheduling_turn(s: State, i: int, now: float) -> None:
     p, instance = s.params[0], s.instances[i]
     if instance.has_executing == 1:
-        if schedule(s, i, 2 * i + 1 - instance.executing, now, instance.iteration_end_s):
+        if _schedule(s, i, 2 * i + 1 - instance.executing, now, instance.iteration_end_s):
             instance.has_next = 1
-    elif schedule(s, i, 2 * i + instance.executing, now, now):
+    elif _schedule(s, i, 2 * i + instance.executing, now, now):
         instance.has_executing = 1
         _start_batch(p, instance, s.batches[2 * i + instance.executing], now)
 
@@ -82,7 +92,10 @@ def _may_leap(s: State, i: int) -> bool:
         return False
     if instance.has_next == 1 and s.batches[2 * i + 1 - instance.executing].size > 0:
         return False
-    return stuck(s, i)
+    scheduler = s.params[0].scheduler
+    if scheduler == VLLM:
+        return vllm.stuck(s, i)
+    return vllm_v0.stuck(s, i) if scheduler == VLLM_V0 else sarathi.stuck(s, i)
 
 
 @inlined
@@ -102,12 +115,13 @@ def _leap(s: State, i: int, t: float) -> float:
     steps, ended_steps, context = instance.steps, instance.ended_steps, instance.decode_context
     busy_s = instance.busy_s
     last_step = next_finish(s, i) - 1
+    spare = 0 if p.scheduler == VLLM else 1  # blocks that must be left after a step
     first_residue = i * size
     residue = residue_of(size, i, 0, steps)
     while True:
         if turn < t:
             blocks = s.residues[residue]
-            if steps == last_step or blocks > p.kv_blocks - instance.blocks_used:
+            if steps == last_step or blocks + spare > p.kv_blocks - instance.blocks_used:
                 break
             if blocks > 0:
                 take_blocks(instance, blocks, turn)
@@ -143,7 +157,7 @@ def _leap(s: State, i: int, t: float) -> float:
     executing.size, following.size = 0, 0
     executing.advances, following.advances = 1, 1
     # Any block_size steps in a row take n blocks. Steps only get longer; one less makes up for rounding.
-    more = min(last_step - steps, (p.kv_blocks - instance.blocks_used) // n * size) - 1
+    more = min(last_step - steps, (p.kv_blocks - instance.blocks_used - spare) // n * size) - 1
     return turn if end == math.inf else end + max(more, 0) * (fixed_s + per_context_token_s * context)
 
 

@@ -78,8 +78,8 @@ def profile_instance(
     fits = np.flatnonzero(~rejected)
     if len(fits) == 0:
         raise InputError(
-            f"instance {instance.name!r}: no request of the workload fits its {instance.max_request_tokens} tokens "
-            f"(max_model_len {instance.max_model_len}, KV cache {instance.kv_tokens})"
+            f"instance {instance.name!r}: no request of the workload fits its {instance.max_request_tokens} "
+            f"tokens (max_model_len {instance.max_model_len}, KV cache {instance.kv_tokens})"
         )
     single = replace(cluster, min_instances=1, max_instances=1)
 

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig
 
+SCHEDULERS = ("vllm", "vllm_v0", "sarathi")
+VLLM, VLLM_V0, SARATHI = 0, 1, 2
+
 # Instance states.
 OFF, STARTING, READY, DRAINING = 0, 1, 2, 3
 
@@ -36,7 +39,9 @@ PARAMS = np.dtype(
         ("per_token_s", "f8"),
         ("per_context_token_s", "f8"),
         ("per_quad_s", "f8"),
+        ("scheduler", "i8"),  # VLLM, VLLM_V0 or SARATHI
         ("kv_blocks", "i8"),
+        ("watermark_blocks", "i8"),
         ("block_size", "i8"),
         ("max_num_seqs", "i8"),
         ("max_num_batched_tokens", "i8"),
@@ -209,7 +214,9 @@ def make_state(
             per_token_s=instance.latency.per_token_s,
             per_context_token_s=instance.latency.per_context_token_s,
             per_quad_s=instance.latency.per_quad_s,
+            scheduler=SCHEDULERS.index(instance.scheduler),
             kv_blocks=instance.kv_blocks,
+            watermark_blocks=instance.watermark_blocks,
             block_size=instance.block_size,
             max_num_seqs=instance.max_num_seqs,
             max_num_batched_tokens=instance.max_num_batched_tokens,

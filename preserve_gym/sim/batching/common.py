@@ -6,6 +6,7 @@ import math
 
 from preserve_gym.sim.decoding import (
     advance_decoding,
+    blocks_of_step,
     computed_tokens,
     join_decoding,
     leave_decoding,
@@ -14,7 +15,7 @@ from preserve_gym.sim.decoding import (
 from preserve_gym.sim.jit import inlined, kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.queues import run_last, stop_running, stop_waiting, wait_at_the_head
-from preserve_gym.sim.state import DECODING, PREFILLING, SKIPPED, Record, State
+from preserve_gym.sim.state import DECODING, PREFILLING, SKIPPED, VLLM, Record, State
 
 
 @inlined
@@ -45,6 +46,40 @@ def admit(s: State, i: int, start: float) -> int:
     s.prefilling[i * s.params[0].max_num_seqs + instance.n_prefilling] = r
     instance.n_prefilling += 1
     return r
+
+
+@kernel
+def fits_above_watermark(s: State, i: int) -> bool:
+    """Whether all that the head of the waiting queue has fits and leaves the watermark free."""
+    p, instance = s.params[0], s.instances[i]
+    request = s.requests[instance.waiting_head]
+    need = blocks_for(p, request.prompt_tokens + request.generated)
+    return p.kv_blocks - instance.blocks_used - need >= p.watermark_blocks
+
+
+@kernel
+def decode_all(s: State, i: int, b: int, now: float) -> None:
+    """Add the decoding requests to batch ``b``; each needs a free block at its turn, if only to pass."""
+    p, instance, batch = s.params[0], s.instances[i], s.batches[b]
+    blocks = blocks_of_step(s, i)
+    if blocks < p.kv_blocks - instance.blocks_used or instance.n_decoding == 0:
+        if blocks > 0:
+            take_blocks(instance, blocks, now)
+        batch.tokens, batch.context = instance.n_decoding, instance.decode_context
+        return
+    r = instance.running_head
+    while r >= 0:
+        request = s.requests[r]
+        if request.status == DECODING:
+            while p.kv_blocks - instance.blocks_used < 1:
+                if evict_last(s, i, now) == r:
+                    return
+            computed = computed_tokens(instance, request)
+            if computed % p.block_size == 0:
+                take_blocks(instance, 1, now)
+            batch.tokens += 1
+            batch.context += computed + 1
+        r = request.next
 
 
 @inlined
@@ -128,7 +163,8 @@ def evict_last(s: State, i: int, now: float) -> int:
     r = instance.running_tail
     request = s.requests[r]
     if request.status == PREFILLING:
-        computed = request.computed
+        # Only vllm takes blocks as it goes; the others reserve them at admission.
+        computed = request.computed if p.scheduler == VLLM else request.prefill_target
         instance.n_prefilling -= 1
     elif request.status == DECODING:
         computed = computed_tokens(instance, request)

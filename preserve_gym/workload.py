@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,11 +60,14 @@ class Workload:
         self.trace = trace
         first_s, last_s = self._start_bounds()
         if last_s < first_s or len(trace) == 0:
+            if config.horizon_s is None:
+                expected = f"more than warmup_s {config.warmup_s:g}"
+            else:
+                expected = f"at least warmup_s {config.warmup_s:g} plus horizon_s {config.horizon_s:g}"
+            if config.start_s is not None and config.start_s > config.warmup_s:
+                expected += f" with the scored part from start_s {config.start_s:g} on"
             raise InputError(
-                f"trace {trace.name!r}: has {trace.span_s:g} s and {len(trace)} requests, expected at least "
-                f"warmup_s {config.warmup_s:g} plus "
-                + (f"horizon_s {config.horizon_s:g}" if config.horizon_s else "some more")
-                + (f" from start_s {config.start_s:g}" if config.start_s is not None else "")
+                f"trace {trace.name!r}: has {trace.span_s:g} s and {len(trace)} requests, expected {expected}"
             )
         # Before any window has closed, all that is known is the service's usual load.
         windows = trace.span_s / config.window_s
@@ -97,12 +101,23 @@ class Workload:
             return config.start_s, min(config.start_s, last_s)
         return config.warmup_s, last_s
 
+    def _rest_s(self, start_s: float) -> float:
+        """From ``start_s`` to the end of the trace, the request that arrives at that very moment included."""
+        end_s = self.trace.span_s
+        if self.trace.arrival_s[-1] == end_s:
+            # Episodes are half-open, and most recordings end with their last arrival.
+            end_s = math.nextafter(end_s, math.inf)
+        rest_s = end_s - start_s
+        while start_s + rest_s < end_s:
+            rest_s = math.nextafter(rest_s, math.inf)
+        return rest_s
+
     def episode(self, rng: np.random.Generator) -> Episode:
         """The episode at ``config.start_s``, or at a start drawn from ``rng`` (whole seconds)."""
         config = self.config
         first_s, last_s = self._start_bounds()
         start_s = first_s if config.start_s is not None else first_s + int(rng.uniform(0.0, last_s - first_s))
-        horizon_s = self.trace.span_s - start_s if config.horizon_s is None else config.horizon_s
+        horizon_s = self._rest_s(start_s) if config.horizon_s is None else config.horizon_s
         rows = self.trace.row_range(start_s - config.warmup_s, start_s + horizon_s)
         return Episode(
             trace=Trace(

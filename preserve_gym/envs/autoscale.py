@@ -152,8 +152,8 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         self._step_count += 1
         end_s = episode.start_s + episode.horizon_s
         time_s = episode.start_s + self._step_count * self.interval_s
-        # An interval shorter than a nanosecond is rounding, not an interval.
-        self._ended = time_s >= end_s - 1e-9
+        # An interval shorter than a microsecond is rounding, not an interval.
+        self._ended = time_s >= end_s - 1e-6
         time_s = end_s if self._ended else time_s
         need = self._forecast_need(last.time_s)
         self.cluster.run_until(time_s)

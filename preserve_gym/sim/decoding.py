@@ -101,8 +101,8 @@ def advance_decoding(s: State, i: int, b: int) -> None:
         if instance.n_decoding > 0:
             _pull(s, base, 0, instance.n_decoding, s.finish_step[last], s.finish_of[last])
         s.requests[r].status = LEAVING
-        s.batch_requests[b * p.max_num_seqs + batch.size] = r
-        batch.size += 1
+        s.batch_requests[b * p.max_num_seqs + batch.n_done] = r
+        batch.n_done += 1
 
 
 @inlined

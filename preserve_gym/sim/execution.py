@@ -88,9 +88,9 @@ def _start_batch(p: Record, instance: Record, batch: Record, now: float) -> None
 def _may_leap(s: State, i: int) -> bool:
     """Whether the next batches can be steps of the decoding requests alone."""
     instance = s.instances[i]
-    if instance.has_executing == 1 and s.batches[2 * i + instance.executing].size > 0:
+    if instance.has_executing == 1 and s.batches[2 * i + instance.executing].n_done > 0:
         return False
-    if instance.has_next == 1 and s.batches[2 * i + 1 - instance.executing].size > 0:
+    if instance.has_next == 1 and s.batches[2 * i + 1 - instance.executing].n_done > 0:
         return False
     scheduler = s.params[0].scheduler
     if scheduler == VLLM:
@@ -154,7 +154,7 @@ def _leap(s: State, i: int, t: float) -> float:
     instance.steps, instance.ended_steps, instance.decode_context = steps, ended_steps, context
     instance.busy_s = busy_s
     # Whatever the leap scheduled is done when it ends.
-    executing.size, following.size = 0, 0
+    executing.n_done, following.n_done = 0, 0
     executing.advances, following.advances = 1, 1
     # Any block_size steps in a row take n blocks. Steps only get longer; one less makes up for rounding.
     more = min(last_step - steps, (p.kv_blocks - instance.blocks_used - spare) // n * size) - 1
@@ -188,7 +188,7 @@ def _hand_out(s: State, i: int, b: int, now: float) -> None:
     """Batch ``b`` has ended: first tokens, and requests that are finished."""
     p, instance, totals = s.params[0], s.instances[i], s.totals[0]
     first = b * p.max_num_seqs
-    for k in range(first, first + s.batches[b].size):
+    for k in range(first, first + s.batches[b].n_done):
         r = s.batch_requests[k]
         request = s.requests[r]
         if math.isnan(request.first_token_s):

@@ -133,7 +133,7 @@ BATCH = np.dtype(
         ("context", "i8"),
         ("quad", "f8"),
         ("advances", "i8"),  # 1 if the decoding requests advance in it
-        ("size", "i8"),  # requests that end their prefill or their output in it
+        ("n_done", "i8"),  # requests that end their prefill or their output in it
     ],
     align=True,
 )

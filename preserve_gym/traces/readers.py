@@ -27,6 +27,8 @@ from preserve_gym.traces.trace import INT32_MAX, SECONDS_PER_DAY, Trace
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 CSV_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 CLASS_COLUMN = "class"
+LONGEST_S = 366 * SECONDS_PER_DAY
+"""Longest recording; a Unix time taken for seconds since the start would make one of 50 years."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _TIMESTAMP = re.compile(
@@ -111,6 +113,9 @@ def parse_azure(path: Path, content: bytes, name: str = "") -> Trace:
     columns = _columns(path, content, AZURE_COLUMNS, ())
     stamp_ns = columns["TIMESTAMP"]
     arrival_s = (stamp_ns - stamp_ns[0]) / 1e9
+    if arrival_s[-1] > LONGEST_S:
+        row = 2 + int(np.argmax(arrival_s > LONGEST_S))
+        raise InputError(f"{path}: row {row}: TIMESTAMP: expected a time within 366 days of the first row's")
     clock_s = float(stamp_ns[0] % int(SECONDS_PER_DAY * 1e9)) / 1e9
     prompt_tokens, output_tokens = columns["ContextTokens"], columns["GeneratedTokens"]
     return Trace(arrival_s, prompt_tokens, output_tokens, name=name or _stem(path), clock_s=clock_s)
@@ -160,7 +165,8 @@ def _parse_fast(content: bytes, header: list[str]) -> Columns | None:
     try:
         table = pa_csv.read_csv(
             io.BytesIO(content),
-            read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1),
+            # Threads that have hardly started abort the process when it ends at once, as on bad input.
+            read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1, use_threads=False),
             parse_options=pa_csv.ParseOptions(ignore_empty_lines=False),
             convert_options=pa_csv.ConvertOptions(column_types={name: types[name] for name in header}),
         )
@@ -177,7 +183,7 @@ def _parse_fast(content: bytes, header: list[str]) -> Columns | None:
         if name in ("TIMESTAMP", "arrival_s"):
             good = bool((values[1:] >= values[:-1]).all())
             if name == "arrival_s":
-                good = good and bool(values[0] >= 0.0 and math.isfinite(values[-1]))
+                good = good and bool(values[0] >= 0.0 and values[-1] <= LONGEST_S)
         else:
             good = bool(values.min() >= _least(name) and values.max() <= INT32_MAX)
             values = values.astype(np.int32)
@@ -278,6 +284,8 @@ def _seconds(text: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not (math.isfinite(value) and value >= 0.0):
         raise ValueError("a finite number of seconds >= 0")
+    if value > LONGEST_S:
+        raise ValueError(f"seconds since the start of the recording, at most {LONGEST_S:.0f} (366 days)")
     return value
 
 

@@ -22,7 +22,7 @@ from preserve_gym.sim.state import DECODING, PREFILLING, SKIPPED, VLLM, Record, 
 def no_tokens(s: State, b: int) -> Record:
     """An empty batch in slot ``b``."""
     batch = s.batches[b]
-    batch.size = 0
+    batch.n_done = 0
     batch.tokens = 0
     batch.context = 0
     batch.quad = 0.0
@@ -90,8 +90,8 @@ def add_chunk(s: State, b: int, r: int, n: int) -> None:
     batch.quad += n * (0.5 * n + request.computed)
     request.computed += n
     if request.computed == request.prefill_target:
-        s.batch_requests[b * s.params[0].max_num_seqs + batch.size] = r
-        batch.size += 1
+        s.batch_requests[b * s.params[0].max_num_seqs + batch.n_done] = r
+        batch.n_done += 1
 
 
 @kernel
@@ -124,7 +124,7 @@ def close_batch(s: State, i: int, b: int) -> bool:
         + p.per_quad_s * batch.quad
     )
     first = b * p.max_num_seqs
-    prefilled = batch.size
+    prefilled = batch.n_done
     if batch.advances == 1:
         advance_decoding(s, i, b)
     if instance.n_skipped > 0:

@@ -69,12 +69,15 @@ def _schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
 @inlined
 def _scheduling_turn(s: State, i: int, now: float) -> None:
     p, instance = s.params[0], s.instances[i]
-    if instance.has_executing == 1:
-        if _schedule(s, i, 2 * i + 1 - instance.executing, now, instance.iteration_end_s):
-            instance.has_next = 1
-    elif _schedule(s, i, 2 * i + instance.executing, now, now):
+    busy = instance.has_executing == 1
+    b = 2 * i + (1 - instance.executing if busy else instance.executing)
+    if not _schedule(s, i, b, now, instance.iteration_end_s if busy else now):
+        return
+    if busy:
+        instance.has_next = 1
+    else:
         instance.has_executing = 1
-        _start_batch(p, instance, s.batches[2 * i + instance.executing], now)
+        _start_batch(p, instance, s.batches[b], now)
 
 
 @inlined

@@ -174,9 +174,8 @@ class InstanceConfig:
     def max_request_tokens(self) -> int:
         """Longest prompt plus output that fits; the KV entry of the last output token is never computed."""
         blocks = self.kv_blocks
-        if (
-            self.scheduler != "vllm"
-        ):  # a request may have to be admitted with all it has, and decodes need one
+        if self.scheduler != "vllm":
+            # It may have to be admitted again with all it has, and each decode needs a free block.
             blocks -= max(self.watermark_blocks, 1)
         return min(self.max_model_len, blocks * self.block_size + 1)
 

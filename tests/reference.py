@@ -2,10 +2,9 @@
 
 Nothing here is clever. A request is an object, the queues of an instance are Python lists, every
 iteration is visited and every sum is taken anew, so that a reader can hold each line against the rules
-that were read in vLLM's own scheduler. It shares only the configuration with ``preserve_gym``.
-
-An instance follows vLLM's V1 scheduler: first come first served, chunked prefill, preemption by
-recomputation, synchronous or asynchronous. The cluster puts the events of one instant in this order:
+that were read in vLLM's own scheduler, and in Vidur's. It shares only the configuration with
+``preserve_gym``. What an iteration computes is chosen in ``reference_schedulers``. The cluster puts the
+events of one instant in this order:
 
 1. ends of iterations (an instance that drained empty is off at once),
 2. starting instances become ready,
@@ -24,50 +23,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from preserve_gym.config import ClusterConfig, InstanceConfig
+from tests.reference_schedulers import SCHEDULERS, Chunk, Request
 
 OFF, STARTING, READY, DRAINING = range(4)
-
-
-@dataclass(eq=False)
-class Request:
-    """A request: what it asks for, what became of it, and what its scheduler knows of it."""
-
-    index: int  # its place in the trace
-    arrival_s: float
-    prompt_tokens: int  # shortened if it is clipped
-    output_tokens: int
-    predicted_tokens: int  # predicted output length
-
-    routed_before: int = 0  # requests of the cluster that were routed before it
-    instance: int | None = None  # where it was routed to; None before its arrival or if rejected
-    first_scheduled_s: float | None = None  # start of its first iteration, known once that batch is formed
-    first_token_s: float | None = None  # end of the iteration that produced its first token
-    completed_s: float | None = None  # end of the iteration that produced its last token
-    preemptions: int = 0
-    rejected: bool = False
-    violated_at_s: float | None = None  # its first missed deadline, or its arrival if rejected
-
-    generated: int = 0  # output tokens whose iteration has ended
-    pending: int = 0  # output tokens of batches formed but not ended; up to 2 if asynchronous
-    computed: int = 0  # tokens whose KV cache is computed, or will be by a batch already formed
-    blocks: int = 0  # KV blocks held
-    sampled: bool = False  # a token was sampled since its last admission: from then on it decodes
-
-    @property
-    def known_tokens(self) -> int:
-        """Prompt and the output tokens that the scheduler has received."""
-        return self.prompt_tokens + self.generated
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Tokens of one request in a batch: a piece of its prefill, or one decoded token."""
-
-    request: Request
-    tokens: int
-    computed_before: int
-    is_decode: bool
-    samples_token: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +38,7 @@ class Batch:
 
 
 class Instance:
-    """One model replica: vLLM's scheduler, its block pool, and the iterations in flight."""
+    """One model replica: its scheduler, and the iterations in flight."""
 
     def __init__(self, index: int, config: InstanceConfig) -> None:
         self.index = index  # its slot in the cluster
@@ -89,8 +47,9 @@ class Instance:
         self.started_s: float | None = None
         self.ready_at_s: float | None = None
         self.drained_as = 0  # the n-th instance of the cluster to begin draining; counts while draining
-        self.waiting: deque[Request] = deque()  # hold no blocks; the head is admitted first
-        self.running: list[Request] = []  # hold blocks; in the order of their last admission
+        self.scheduler = SCHEDULERS[config.scheduler](config)
+        self.waiting = self.scheduler.waiting
+        self.running = self.scheduler.running
         self.batches: deque[Batch] = deque()  # formed and not ended; the first one is executing
         self.form_at_s: float | None = None  # instant at which to form batches
         self.iterations = 0
@@ -107,7 +66,7 @@ class Instance:
     @property
     def kv_blocks_used(self) -> int:
         """Blocks that running requests hold."""
-        return sum(request.blocks for request in self.running)
+        return self.scheduler.kv_blocks_used
 
     @property
     def queued_prefill_tokens(self) -> int:
@@ -119,95 +78,6 @@ class Instance:
         """Prompt plus predicted output tokens of the requests here."""
         return sum(r.prompt_tokens + r.predicted_tokens for r in self.requests_in_flight)
 
-    # The scheduler.
-
-    def blocks_for(self, tokens: int) -> int:
-        """Blocks that hold ``tokens`` tokens."""
-        return -(-tokens // self.config.block_size)
-
-    @property
-    def free_blocks(self) -> int:
-        """Usable blocks that nobody holds; vLLM's null block is not usable."""
-        return self.config.num_gpu_blocks - 1 - self.kv_blocks_used
-
-    def _at_most_threshold(self, tokens: int) -> int:
-        threshold = self.config.long_prefill_token_threshold
-        return min(tokens, threshold) if threshold > 0 else tokens
-
-    def schedule(self) -> list[Chunk]:
-        """Choose the chunks of the next batch, as one call of vLLM's ``schedule()`` does."""
-        budget = self.config.max_num_batched_tokens
-        chunks, any_preempted = self._schedule_running(budget)
-        if not any_preempted:
-            budget -= sum(chunk.tokens for chunk in chunks)
-            chunks += self._schedule_waiting(budget)
-        return chunks
-
-    def _schedule_running(self, budget: int) -> tuple[list[Chunk], bool]:
-        chunks: list[Chunk] = []
-        any_preempted = False
-        position = 0
-        while position < len(self.running) and budget > 0:
-            request = self.running[position]
-            if request.pending > 0 and request.generated + request.pending == request.output_tokens:
-                position += 1  # its last token is in flight
-                continue
-            tokens = self._at_most_threshold(request.known_tokens + request.pending - request.computed)
-            tokens = min(tokens, budget, self.config.max_model_len - 1 - request.computed)
-            if tokens == 0:
-                position += 1
-                continue
-            while self.blocks_for(request.computed + tokens) - request.blocks > self.free_blocks:
-                victim = self.running.pop()
-                self._preempt(victim)
-                any_preempted = True
-                if victim is request:
-                    return chunks, any_preempted
-            chunks.append(self._take(request, tokens))
-            budget -= tokens
-            position += 1
-        return chunks, any_preempted
-
-    def _schedule_waiting(self, budget: int) -> list[Chunk]:
-        chunks: list[Chunk] = []
-        while self.waiting and budget > 0 and len(self.running) < self.config.max_num_seqs:
-            request = self.waiting[0]
-            # Its token in flight when it was preempted has come back: that iteration has ended by now.
-            assert request.pending == 0
-            tokens = self._at_most_threshold(request.known_tokens)
-            if tokens > budget and not self.config.enable_chunked_prefill:
-                break
-            tokens = min(tokens, budget)
-            full = min(request.known_tokens, self.config.max_model_len)
-            if self.config.scheduler_reserve_full_isl and self.blocks_for(full) > self.free_blocks:
-                break
-            if self.blocks_for(tokens) > self.free_blocks:
-                break
-            self.running.append(self.waiting.popleft())
-            chunks.append(self._take(request, tokens))
-            budget -= tokens
-        return chunks
-
-    def _preempt(self, victim: Request) -> None:
-        """Free the blocks of ``victim``, keep its tokens, and put it at the head of the queue."""
-        victim.blocks = 0
-        victim.computed = 0
-        victim.sampled = False
-        victim.preemptions += 1
-        self.waiting.appendleft(victim)
-
-    def _take(self, request: Request, tokens: int) -> Chunk:
-        """Give ``request`` the blocks for ``tokens`` more tokens and count them as computed."""
-        computed_before = request.computed
-        request.computed += tokens
-        request.blocks = self.blocks_for(request.computed)
-        is_decode = request.sampled
-        samples_token = request.computed == request.known_tokens + request.pending
-        if samples_token:
-            request.pending += 1
-            request.sampled = True
-        return Chunk(request, tokens, computed_before, is_decode, samples_token)
-
     # Iterations.
 
     def form_batches(self, now: float) -> None:
@@ -215,7 +85,7 @@ class Instance:
         self.form_at_s = None
         most = 2 if self.config.async_scheduling else 1
         while len(self.batches) < most and self.requests_in_flight:
-            chunks = self.schedule()
+            chunks = self.scheduler.schedule()
             if not chunks:
                 # Only while a last token is in flight; the end of that iteration changes it.
                 assert self.batches, "nothing can be scheduled, ever again"
@@ -264,17 +134,8 @@ class Instance:
 
     def check(self) -> None:
         """Assert what must hold at every instant."""
-        config = self.config
-        assert 0 <= self.kv_blocks_used <= config.num_gpu_blocks - 1
-        assert len(self.running) <= config.max_num_seqs
+        self.scheduler.check()
         in_flight = self.requests_in_flight
-        assert len({request.index for request in in_flight}) == len(in_flight)
-        for request in self.running:
-            assert request.blocks == self.blocks_for(request.computed) > 0
-            assert request.computed <= request.prompt_tokens + request.output_tokens - 1
-            assert request.computed <= request.known_tokens + max(request.pending - 1, 0)
-        for request in self.waiting:
-            assert request.blocks == request.computed == 0
         for request in in_flight:
             assert request.instance == self.index
             assert request.generated + request.pending <= request.output_tokens
@@ -283,7 +144,7 @@ class Instance:
             assert (request.generated > 0) == (request.first_token_s is not None)
         for batch in self.batches:
             assert batch.start_s < batch.end_s
-            assert sum(chunk.tokens for chunk in batch.chunks) <= config.max_num_batched_tokens
+            assert sum(chunk.tokens for chunk in batch.chunks) <= self.config.max_num_batched_tokens
         if self.state in (OFF, STARTING):
             assert not in_flight
             assert not self.batches
@@ -491,10 +352,7 @@ class ReferenceCluster:
 
     def _fit(self, request: Request) -> bool:
         """Whether ``request`` fits an empty instance, after clipping its prompt if the config says so."""
-        instance = self.config.instance
-        pool_tokens = (instance.num_gpu_blocks - 1) * instance.block_size
-        # The KV cache of the last token is never computed.
-        most_tokens = min(instance.max_model_len, pool_tokens + 1)
+        most_tokens = self.instances[0].scheduler.max_request_tokens
         if self.config.too_long == "clip_prompt":
             longest_prompt = max(most_tokens - request.output_tokens, 1)
             request.prompt_tokens = min(request.prompt_tokens, longest_prompt)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +347,21 @@ def test_one_instance_of_one_sequence_is_an_md1_queue() -> None:
     means = wait_s.to_numpy().reshape(40, -1).mean(axis=1)
     half_width = 3.0 * means.std(ddof=1) / np.sqrt(len(means))
     assert abs(means.mean() - 0.7 / (2 * 0.3)) < half_width < 0.1
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda cluster: pickle.loads(pickle.dumps(cluster))])
+def test_a_copy_goes_its_own_way(copy_of: Any) -> None:
+    cluster = Cluster(ClusterConfig(), chat(500, 8.0), initial_instances=3)
+    cluster.run_until(20.0)
+    twin = copy_of(cluster)
+    cluster.scale_to(1)
+    cluster.settle()
+    unscaled = Cluster(ClusterConfig(), chat(500, 8.0), initial_instances=3)
+    unscaled.settle()
+    assert twin.time_s == 20.0
+    twin.settle()
+    pd.testing.assert_frame_equal(twin.results(), unscaled.results(), check_exact=True)
+    assert not twin.results()["completed_s"].equals(cluster.results()["completed_s"])
 
 
 def test_an_overload_of_hours_neither_loses_nor_hangs() -> None:

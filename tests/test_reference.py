@@ -587,10 +587,18 @@ def play_with_scaling(cluster: ReferenceCluster, interval_s: float) -> None:
     cluster.run_until(30.0)
 
 
-@pytest.mark.parametrize("async_scheduling", [False, True])
+@pytest.mark.parametrize(
+    "instance",
+    [
+        {},
+        {"async_scheduling": True},
+        {"scheduler": "vllm_v0"},
+        {"scheduler": "sarathi", "max_num_batched_tokens": 16},
+    ],
+)
 @pytest.mark.parametrize("router", ROUTERS)
-def test_snapshots_do_not_perturb(router: str, async_scheduling: bool) -> None:
-    rare, frequent = (random_cluster(1, router, async_scheduling=async_scheduling) for _ in range(2))
+def test_snapshots_do_not_perturb(router: str, instance: dict[str, Any]) -> None:
+    rare, frequent = (random_cluster(1, router, **instance) for _ in range(2))
     play_with_scaling(rare, interval_s=100.0)
     play_with_scaling(frequent, interval_s=1 / 64)
     assert [vars(request) for request in rare.requests] == [vars(request) for request in frequent.requests]
@@ -610,6 +618,10 @@ def test_snapshots_do_not_perturb(router: str, async_scheduling: bool) -> None:
         {"enable_chunked_prefill": False, "async_scheduling": True},
         {"max_num_seqs": 2},
         {"num_gpu_blocks": 20},
+        {"scheduler": "vllm_v0"},
+        {"scheduler": "vllm_v0", "num_gpu_blocks": 20, "watermark": 0.2},
+        {"scheduler": "sarathi", "max_num_batched_tokens": 16},
+        {"scheduler": "sarathi", "num_gpu_blocks": 20, "watermark": 0.0},
     ],
 )
 def test_every_request_is_served_or_rejected(instance: dict[str, Any]) -> None:

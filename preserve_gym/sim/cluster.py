@@ -164,14 +164,27 @@ class Cluster:
         state.instances["started_s"] = start_s
         state.instances["blocks_since_s"] = start_s
         state.totals["now_s"] = start_s
-        # Plain arrays: reading fields of a recarray costs microseconds.
-        self._instances = state.instances.view(np.ndarray)
-        self._batches = state.batches.view(np.ndarray)
-        self._record = state.totals.view(np.ndarray)
         self._use = np.zeros(look_ahead)
         self._ends = np.zeros(look_ahead)
-        self._route = get_router(router)
+        self._router = router
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What does not survive pickling: compiled functions, and views of the state."""
+        self._route = get_router(self._router)
         self._run = run_until()
+        # Plain arrays: reading fields of a recarray costs microseconds.
+        self._instances = self._state.instances.view(np.ndarray)
+        self._batches = self._state.batches.view(np.ndarray)
+        self._record = self._state.totals.view(np.ndarray)
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = ("_route", "_run", "_instances", "_batches", "_record")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     @property
     def time_s(self) -> float:

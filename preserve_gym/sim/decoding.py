@@ -8,7 +8,7 @@ takes follow from how many requests have a multiple of the block size computed (
 
 from __future__ import annotations
 
-from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import DECODING, LEAVING, Record, State
 
 
@@ -39,13 +39,13 @@ def residue_of(size: int, i: int, computed: int, steps: int) -> int:
     return i * size + (computed - steps) % size
 
 
-@inlined
+@kernel
 def blocks_of_step(s: State, i: int) -> int:
     """Blocks that the decoding requests of instance ``i`` take in the next step."""
     return s.residues[residue_of(s.params[0].block_size, i, 0, s.instances[i].steps)]
 
 
-@inlined
+@kernel
 def join_decoding(s: State, i: int, r: int) -> None:
     """Request ``r``, with all of ``prefill_target`` computed, decodes from the next step on.
 
@@ -81,13 +81,13 @@ def leave_decoding(s: State, i: int, r: int) -> None:
         _push(s, base, k - base, s.finish_step[k], s.finish_of[k])
 
 
-@inlined
+@kernel
 def next_finish(s: State, i: int) -> int:
     """The step in which the next decoding request gets its last token; there must be one."""
     return s.finish_step[i * s.params[0].max_num_seqs]
 
 
-@inlined
+@kernel
 def advance_decoding(s: State, i: int, b: int) -> None:
     """Count one step; requests that get their last token in it leave, and are noted in batch ``b``."""
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
@@ -105,7 +105,7 @@ def advance_decoding(s: State, i: int, b: int) -> None:
         batch.n_done += 1
 
 
-@inlined
+@kernel
 def _forget(s: State, i: int, r: int) -> None:
     """Take ``r`` out of the sums over the decoding requests."""
     instance, request = s.instances[i], s.requests[r]
@@ -115,7 +115,7 @@ def _forget(s: State, i: int, r: int) -> None:
     s.residues[residue_of(s.params[0].block_size, i, computed, instance.steps)] -= 1
 
 
-@inlined
+@kernel
 def _push(s: State, base: int, size: int, step: int, r: int) -> None:
     """Add to the heap of ``size`` entries at ``base``."""
     k = size
@@ -130,7 +130,7 @@ def _push(s: State, base: int, size: int, step: int, r: int) -> None:
     s.finish_of[base + k] = r
 
 
-@inlined
+@kernel
 def _pull(s: State, base: int, k: int, size: int, step: int, r: int) -> None:
     """Fill the hole at ``k`` in the heap of ``size`` entries with an entry that is not above it."""
     while True:

@@ -17,14 +17,14 @@ import math
 
 from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
 from preserve_gym.sim.decoding import next_finish, residue_of
-from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.queues import stop_running, stop_waiting, wait_at_the_end
 from preserve_gym.sim.slo import completion_deadline_s, first_token_deadline_s
 from preserve_gym.sim.state import DRAINING, FINISHED, LEAVING, OFF, VLLM, VLLM_V0, WAITING, Record, State
 
 
-@inlined
+@kernel
 def enqueue(s: State, i: int, r: int, now: float) -> None:
     """Request ``r`` reaches instance ``i``, which has been advanced to ``now``."""
     instance, request = s.instances[i], s.requests[r]
@@ -56,7 +56,7 @@ def advance(s: State, i: int, t: float) -> None:
             return
 
 
-@inlined
+@kernel
 def _schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     scheduler = s.params[0].scheduler
     if scheduler == VLLM:
@@ -66,7 +66,7 @@ def _schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     return sarathi.schedule(s, i, b, now, start)
 
 
-@inlined
+@kernel
 def _scheduling_turn(s: State, i: int, now: float) -> None:
     p, instance = s.params[0], s.instances[i]
     busy = instance.has_executing == 1
@@ -80,14 +80,14 @@ def _scheduling_turn(s: State, i: int, now: float) -> None:
         _start_batch(p, instance, s.batches[b], now)
 
 
-@inlined
+@kernel
 def _start_batch(p: Record, instance: Record, batch: Record, now: float) -> None:
     instance.iteration_end_s = now + batch.duration_s
     if p.async_scheduling == 1:
         instance.schedule_at_s = now
 
 
-@inlined
+@kernel
 def _may_leap(s: State, i: int) -> bool:
     """Whether the next batches can be steps of the decoding requests alone."""
     instance = s.instances[i]
@@ -101,7 +101,7 @@ def _may_leap(s: State, i: int) -> bool:
     return vllm_v0.stuck(s, i) if scheduler == VLLM_V0 else sarathi.stuck(s, i)
 
 
-@inlined
+@kernel
 def _leap(s: State, i: int, t: float) -> float:
     """Play steps of the decoding requests up to ``t``, or to where a step finishes one or lacks memory.
 
@@ -164,7 +164,7 @@ def _leap(s: State, i: int, t: float) -> float:
     return turn if end == math.inf else end + max(more, 0) * (fixed_s + per_context_token_s * context)
 
 
-@inlined
+@kernel
 def _end_batch(s: State, i: int) -> None:
     instance = s.instances[i]
     b = 2 * i + instance.executing
@@ -186,7 +186,7 @@ def _end_batch(s: State, i: int) -> None:
         instance.instance_s += now - instance.started_s
 
 
-@inlined
+@kernel
 def _hand_out(s: State, i: int, b: int, now: float) -> None:
     """Batch ``b`` has ended: first tokens, and requests that are finished."""
     p, instance, totals = s.params[0], s.instances[i], s.totals[0]
@@ -214,7 +214,7 @@ def _hand_out(s: State, i: int, b: int, now: float) -> None:
             _finish(p, instance, totals, request, now)
 
 
-@inlined
+@kernel
 def _finish(p: Record, instance: Record, totals: Record, request: Record, now: float) -> None:
     request.status = FINISHED
     request.completed_s = now

@@ -53,11 +53,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     return _cached(dispatcher) if hasattr(dispatcher, "enable_caching") else dispatcher
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile into its callers: a call costs tens of nanoseconds, as the state is passed by value."""
-    return njit(function, inline="always", **_OPTIONS)
-
-
 def typed_kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile for one ``signature`` now, so that functions can be passed to it, or it to functions."""
 

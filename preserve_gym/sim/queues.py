@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from preserve_gym.sim.jit import inlined
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import WAITING, Record, State
 
 
-@inlined
+@kernel
 def wait_at_the_end(s: State, instance: Record, r: int) -> None:
     """A new request joins the waiting queue."""
     s.requests[r].status = WAITING
@@ -19,7 +19,7 @@ def wait_at_the_end(s: State, instance: Record, r: int) -> None:
     instance.n_waiting += 1
 
 
-@inlined
+@kernel
 def wait_at_the_head(s: State, instance: Record, r: int) -> None:
     """A preempted request returns to the waiting queue."""
     s.requests[r].status = WAITING
@@ -32,7 +32,7 @@ def wait_at_the_head(s: State, instance: Record, r: int) -> None:
     instance.n_waiting += 1
 
 
-@inlined
+@kernel
 def stop_waiting(s: State, instance: Record, r: int) -> None:
     """Request ``r`` leaves the waiting queue, wherever it stands (the head is found at once)."""
     before = instance.waiting_head
@@ -49,7 +49,7 @@ def stop_waiting(s: State, instance: Record, r: int) -> None:
         instance.waiting_tail = -1
 
 
-@inlined
+@kernel
 def run_last(s: State, instance: Record, r: int) -> None:
     """Request ``r`` is admitted: it joins the end of the running queue."""
     s.requests[r].next = -1
@@ -62,7 +62,7 @@ def run_last(s: State, instance: Record, r: int) -> None:
     instance.n_running += 1
 
 
-@inlined
+@kernel
 def stop_running(s: State, instance: Record, r: int) -> None:
     """Request ``r`` leaves the running queue."""
     before, behind = s.requests[r].previous, s.requests[r].next

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import Record, State
 
 
@@ -31,7 +31,7 @@ def completion_deadline_s(p: Record, request: Record) -> float:
     return deadline
 
 
-@inlined
+@kernel
 def watch(s: State, r: int) -> None:
     """Request ``r`` has arrived: watch the earlier of its deadlines."""
     first_token = first_token_deadline_s(s.params[0], s.requests[r])
@@ -76,7 +76,7 @@ def violate(totals: Record, request: Record, when: float) -> None:
         totals.violations += 1
 
 
-@inlined
+@kernel
 def _push(s: State, deadline: float, key: int) -> None:
     totals = s.totals[0]
     k = totals.n_deadlines

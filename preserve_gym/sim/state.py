@@ -10,12 +10,14 @@ event", ``nan`` "not yet".
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
+from numba import float64, from_dtype, int32, int64
 from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig
+from preserve_gym.sim.by_reference import ByReference
 
 SCHEDULERS = ("vllm", "vllm_v0", "sarathi")
 VLLM, VLLM_V0, SARATHI = 0, 1, 2
@@ -30,6 +32,7 @@ PENDING, WAITING, PREFILLING, DECODING, SKIPPED, LEAVING, FINISHED, REJECTED = 0
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 I4 = NDArray[np.int32]
+Records = NDArray[np.void]
 Record = Any
 """One record of an array below, by reference."""
 
@@ -168,14 +171,14 @@ TOTALS = np.dtype(
 """The clock and the cumulative totals of the cluster; ``cluster.TOTALS`` says what the latter are."""
 
 
-class State(NamedTuple):
+class State(ByReference):
     """Everything the kernels work on."""
 
-    params: NDArray[np.void]  # PARAMS, (1,)
-    totals: NDArray[np.void]  # TOTALS, (1,)
-    requests: NDArray[np.void]  # REQUEST, (R,), in order of arrival
-    instances: NDArray[np.void]  # INSTANCE, (I,)
-    batches: NDArray[np.void]  # BATCH, (2*I,)
+    params: Records  # PARAMS, (1,)
+    totals: Records  # TOTALS, (1,)
+    requests: Records  # REQUEST, (R,), in order of arrival
+    instances: Records  # INSTANCE, (I,)
+    batches: Records  # BATCH, (2*I,)
     batch_requests: I4  # (2*I*S,) requests that end their prefill or their output in each batch
     prefilling: I4  # (I*S,) prefilling requests of each instance, in order of admission
     finish_step: I8  # (I*S,) binary heap: the last step of each decoding request
@@ -185,6 +188,23 @@ class State(NamedTuple):
     ready: I8  # (I,) slots that are ready, ascending; the first n_ready count
     deadline_s: F8  # (R,) binary heap of the requests' next deadlines
     deadline_of: I8  # (R,) r for the first token of request r, ~r for its completion
+
+    ARRAYS: ClassVar[dict[str, Any]] = {
+        "params": from_dtype(PARAMS)[::1],
+        "totals": from_dtype(TOTALS)[::1],
+        "requests": from_dtype(REQUEST)[::1],
+        "instances": from_dtype(INSTANCE)[::1],
+        "batches": from_dtype(BATCH)[::1],
+        "batch_requests": int32[::1],
+        "prefilling": int32[::1],
+        "finish_step": int64[::1],
+        "finish_of": int32[::1],
+        "residues": int32[::1],
+        "quiet_until_s": float64[::1],
+        "ready": int64[::1],
+        "deadline_s": float64[::1],
+        "deadline_of": int64[::1],
+    }
 
 
 def make_state(

@@ -12,13 +12,13 @@ from preserve_gym.sim.decoding import (
     leave_decoding,
     scheduled_output,
 )
-from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.queues import run_last, stop_running, stop_waiting, wait_at_the_head
 from preserve_gym.sim.state import DECODING, PREFILLING, SKIPPED, VLLM, Record, State
 
 
-@inlined
+@kernel
 def no_tokens(s: State, b: int) -> Record:
     """An empty batch in slot ``b``."""
     batch = s.batches[b]
@@ -30,7 +30,7 @@ def no_tokens(s: State, b: int) -> Record:
     return batch
 
 
-@inlined
+@kernel
 def admit(s: State, i: int, start: float) -> int:
     """The head of the waiting queue starts its prefill in a batch executed at ``start``; returns which."""
     instance = s.instances[i]
@@ -82,7 +82,7 @@ def decode_all(s: State, i: int, b: int, now: float) -> None:
         r = request.next
 
 
-@inlined
+@kernel
 def add_chunk(s: State, b: int, r: int, n: int) -> None:
     """Add the next ``n`` prompt tokens of prefilling request ``r`` to batch ``b``."""
     batch, request = s.batches[b], s.requests[r]
@@ -107,7 +107,7 @@ def skip_decoding(s: State, i: int, r: int) -> None:
     instance.n_skipped += 1
 
 
-@inlined
+@kernel
 def close_batch(s: State, i: int, b: int) -> bool:
     """All requests of batch ``b`` are chosen: set its duration, and let those that are done move on.
 

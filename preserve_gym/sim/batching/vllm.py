@@ -23,12 +23,12 @@ from preserve_gym.sim.batching.common import (
     skip_decoding,
 )
 from preserve_gym.sim.decoding import blocks_of_step, computed_tokens
-from preserve_gym.sim.jit import inlined, kernel
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.state import DECODING, PREFILLING, Record, State
 
 
-@inlined
+@kernel
 def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     """Schedule a batch of instance ``i`` at ``now``, to be executed at ``start``, into slot ``b``.
 
@@ -56,7 +56,7 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     return close_batch(s, i, b)
 
 
-@inlined
+@kernel
 def stuck(s: State, i: int) -> bool:
     """Whether nothing that waits at instance ``i`` can be admitted while its running requests decode on."""
     p, instance = s.params[0], s.instances[i]
@@ -80,7 +80,7 @@ def _blocks_more(p: Record, computed: int, n: int) -> int:
     return blocks_for(p, computed + n) - blocks_for(p, computed)
 
 
-@inlined
+@kernel
 def _order_matters(s: State, i: int) -> bool:
     """Whether memory or the budget runs out on the running requests."""
     p, instance = s.params[0], s.instances[i]
@@ -138,7 +138,7 @@ def _walk(s: State, i: int, b: int, now: float) -> bool:
     return evicted
 
 
-@inlined
+@kernel
 def _fits(s: State, i: int, budget: int) -> bool:
     """Whether the head of the waiting queue can be admitted with ``budget`` tokens left."""
     p, instance = s.params[0], s.instances[i]
@@ -155,7 +155,7 @@ def _fits(s: State, i: int, budget: int) -> bool:
     return blocks_for(p, n) <= free
 
 
-@inlined
+@kernel
 def _admit_waiting(s: State, i: int, b: int, now: float, start: float) -> None:
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
     while instance.n_waiting > 0 and instance.n_running < p.max_num_seqs:

@@ -1,0 +1,109 @@
+"""An object of NumPy arrays that compiled functions take by reference.
+
+Numba passes a tuple of arrays by value, seven words an array, at every call that is not inlined: tens of
+nanoseconds for a state as large as ours. Here one word is passed, the address of a table that holds the
+address and the length of each array, and ``s.requests`` looks the array up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import NativeValue, infer_getattr, models, register_model, typeof_impl, unbox
+from numba.np.arrayobj import make_array, populate_array
+
+
+class ByReference:
+    """Base of classes whose attributes named in ``ARRAYS`` are one-dimensional arrays.
+
+    In a compiled function they are looked up by name; they must not be replaced after construction.
+    """
+
+    ARRAYS: ClassVar[dict[str, types.Array]]
+
+    def __init__(self, **arrays: np.ndarray[Any, Any]) -> None:
+        table = []
+        for name in self.ARRAYS:
+            array = arrays[name]
+            setattr(self, name, array)
+            table += [array.ctypes.data, len(array)]
+        self._table = np.array(table, np.int64)
+        self._address = self._table.ctypes.data
+
+    def __getstate__(self) -> dict[str, np.ndarray[Any, Any]]:
+        # Addresses mean nothing in a copy.
+        return {name: getattr(self, name) for name in self.ARRAYS}
+
+    def __setstate__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        ByReference.__init__(self, **arrays)
+
+
+class ByReferenceType(types.Type):
+    """Numba's type of a subclass of ``ByReference``."""
+
+    def __init__(self, cls: type[ByReference]) -> None:
+        self.arrays = cls.ARRAYS
+        super().__init__(  # type: ignore[no-untyped-call]
+            f"{cls.__name__}({', '.join(f'{k}: {v}' for k, v in cls.ARRAYS.items())})"
+        )
+
+
+@typeof_impl.register(ByReference)
+def _typeof(value: ByReference, context: Any) -> ByReferenceType:
+    return ByReferenceType(type(value))
+
+
+@register_model(ByReferenceType)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: ByReferenceType) -> None:
+        super().__init__(manager, fe_type, ir.IntType(64))
+
+
+@unbox(ByReferenceType)
+def _unbox(kind: ByReferenceType, value: Any, c: Any) -> NativeValue:
+    address = c.pyapi.object_getattr_string(value, "_address")
+    native = c.pyapi.long_as_longlong(address)
+    c.pyapi.decref(address)
+    return NativeValue(native, is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+
+
+@infer_getattr
+class _Attributes(AttributeTemplate):
+    key = ByReferenceType
+
+    def generic_resolve(self, kind: Any, name: str) -> Any:  # type: ignore[override]
+        return kind.arrays.get(name)
+
+
+@lower_getattr_generic(ByReferenceType)
+def _lower(context: Any, builder: Any, kind: ByReferenceType, address: Any, name: str) -> Any:
+    index = 2 * list(kind.arrays).index(name)
+    array_type = kind.arrays[name]
+    word = ir.IntType(64)
+    table = builder.inttoptr(address, word.as_pointer())
+    # The table never changes, so its entries need not be loaded again after every store.
+    invariant = builder.module.add_metadata([])
+
+    def entry(k: int) -> Any:
+        loaded = builder.load(cgutils.gep_inbounds(builder, table, k))
+        loaded.set_metadata("invariant.load", invariant)
+        return loaded
+
+    array = make_array(array_type)(context, builder)
+    item = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
+    size = context.get_constant(types.intp, item)
+    populate_array(
+        array,
+        data=builder.inttoptr(entry(index), array.data.type),
+        shape=[entry(index + 1)],
+        strides=[size],
+        itemsize=size,
+        meminfo=None,
+    )
+    return array._getvalue()

@@ -132,9 +132,11 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     """A small cluster under pressure: tiny pools and budgets, simultaneous arrivals, scaling."""
     integers, booleans = st.integers, st.booleans()
     block_size = draw(st.sampled_from([1, 2, 4, 16]))
+    scheduler = draw(st.sampled_from(["vllm", "vllm", "vllm_v0", "sarathi"]))
     chunked = draw(booleans)
     budget = draw(integers(4, 40))
-    max_model_len = draw(integers(4, 60)) if chunked else draw(integers(2, budget))
+    whole_prompts = scheduler == "vllm_v0" or not chunked
+    max_model_len = draw(integers(2, budget)) if whole_prompts else draw(integers(4, 60))
     cold_start_s = draw(st.sampled_from([0.0, 0.5, 2.0, 7.3]))
     instance = InstanceConfig(
         # Dyadic coefficients make equal times likely, decimal ones make rounding visible.
@@ -148,13 +150,15 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
                 ]
             )
         ),
-        num_gpu_blocks=1 + max(2, draw(integers(10, 120)) // block_size),
+        num_gpu_blocks=1 + max(3, draw(integers(10, 120)) // block_size),
         block_size=block_size,
         max_num_seqs=draw(integers(1, min(8, budget))),
         max_num_batched_tokens=budget,
         max_model_len=max_model_len,
         enable_chunked_prefill=chunked,
-        async_scheduling=draw(booleans),
+        async_scheduling=draw(booleans) and scheduler == "vllm",
+        scheduler=scheduler,
+        watermark=draw(st.sampled_from([0.0, 0.1, 0.3])),
         scheduler_reserve_full_isl=draw(booleans),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 10])),
         gpus=draw(integers(1, 4)),
@@ -176,8 +180,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     gap = st.sampled_from([0.0, 0.0, 0.0625, 0.25, 0.3, 1.0, 5.0])
     arrival_s = np.cumsum([draw(gap) for _ in range(n)])
     # Up to a bit more than half of what fits, so that few are rejected and several compete.
-    longest = min(max_model_len, (instance.num_gpu_blocks - 1) * block_size + 1)
-    lengths = integers(1, max(1, longest // 2 + 1))
+    lengths = integers(1, max(1, instance.max_request_tokens // 2 + 1))
     steps = draw(
         st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.37, 1.0, 4.0]), integers(0, 6)), max_size=12)
     )
@@ -277,7 +280,7 @@ def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
     assert totals["compliant"] == done.sum() - late.sum()
 
 
-@settings(max_examples=400)
+@settings(max_examples=600)
 @given(scenarios())
 def test_the_engine_equals_the_reference(scenario: dict[str, Any]) -> None:
     fast, slow = build(scenario)

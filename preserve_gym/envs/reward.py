@@ -14,10 +14,10 @@
   policy for quiet intervals; the cap keeps one collapse from drowning everything else.
 
 Why its optimum is what an operator wants: where the cap does not bind, the sum over an episode is, up
-to a constant and a factor, minus the fleet's cost minus ``violation_weight`` times the share of requests that missed the SLO, so the weight
-is the price of a violation and each weight picks one point of the cost-attainment front. Delaying a
-decision gains nothing, since a violation is charged when it becomes certain and an instance as long
-as it is billed.
+to a constant and a factor, minus the fleet's cost minus ``violation_weight`` times the share of requests
+that missed the SLO, so the weight is the price of a violation and each weight picks one point of the
+cost-attainment front. Delaying a decision gains nothing, since a violation is charged when it becomes
+certain and an instance as long as it is billed.
 """
 
 from __future__ import annotations

@@ -49,9 +49,8 @@ class ByReferenceType(types.Type):
 
     def __init__(self, cls: type[ByReference]) -> None:
         self.arrays = cls.ARRAYS
-        super().__init__(  # type: ignore[no-untyped-call]
-            f"{cls.__name__}({', '.join(f'{k}: {v}' for k, v in cls.ARRAYS.items())})"
-        )
+        arrays = ", ".join(f"{name}: {kind}" for name, kind in cls.ARRAYS.items())
+        super().__init__(f"{cls.__name__}({arrays})")
 
 
 @typeof_impl.register(ByReference)
@@ -62,7 +61,7 @@ def _typeof(value: ByReference, context: Any) -> ByReferenceType:
 @register_model(ByReferenceType)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: ByReferenceType) -> None:
-        super().__init__(manager, fe_type, ir.IntType(64))
+        super().__init__(manager, fe_type, ir.IntType(64))  # type: ignore[no-untyped-call]
 
 
 @unbox(ByReferenceType)

@@ -16,8 +16,8 @@ from preserve_gym.sim.state import READY, STARTING
 class Reactive(Autoscaler):
     """Every 10 s: one instance more when the mean KV use is high, one less when it is low.
 
-    Source: the reactive baseline in the evaluation of PreServe (arXiv 2504.03702), with the thresholds of
-    its conversation trace; on the code trace it has 0.9 and 0.2.
+    Source: the reactive baseline in the evaluation of PreServe (arXiv 2504.03702). It has two settings, one
+    for each of its two traces: 0.92 and 0.1, used here, and 0.9 and 0.2.
 
     Adapted: a starting instance uses nothing yet, so a law that looks at ready ones alone would add one at
     every tick until the first of them is ready. As Kubernetes does with pods that are not ready, starting

@@ -89,7 +89,11 @@ class RunFolder:
             return self.path.rename(out)
         aside = self.path.with_suffix(".old")
         out.rename(aside)
-        self.path.rename(out)
+        try:
+            self.path.rename(out)
+        except BaseException:
+            aside.rename(out)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
         return out
 

@@ -125,8 +125,8 @@ def make_plan(options: Options) -> Plan:
         InputError: naming the option, or the file and row, and what was expected.
     """
     _check_names(options.policies)
-    _check_count("--seeds", options.seeds, 1)
-    _check_count("--seed", options.seed, 0)
+    _check_count("--seeds", options.seeds, 1, 10_000)
+    _check_count("--seed", options.seed, 0, 2**32)
     if options.jobs is not None:
         _check_count("--jobs", options.jobs, 1)
     if not (math.isfinite(options.rate_scale) and options.rate_scale > 0.0):
@@ -196,9 +196,9 @@ def _check_names(names: tuple[str, ...]) -> None:
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
 
 
-def _check_count(option: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(f"{option}: expected an integer >= {least}, got {value}")
+def _check_count(option: str, value: int, least: int, most: int = 2**31) -> None:
+    if not least <= value <= most:
+        raise InputError(f"{option}: expected an integer in [{least}, {most}], got {value}")
 
 
 def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:

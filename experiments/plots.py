@@ -16,7 +16,7 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from experiments.report import describe
 from experiments.series import FloatArray, Play, Series, load_play, zoom_span
@@ -181,7 +181,7 @@ def _kv_use(axis: Axes, series: Series, limits: _Limits) -> None:
     axis.fill_between(centres, 100.0 * series.kv_use_mean, color=SKY, alpha=0.6, lw=0, label="KV use, mean")
     axis.plot(centres, 100.0 * series.kv_use_max, color=BLUE, lw=1.0, label="fullest instance")
     axis.plot(
-        centres, 100.0 * series.anticipated_peak_max, color=PURPLE, lw=1.0, label="its anticipated peak"
+        centres, 100.0 * series.anticipated_peak_max, color=PURPLE, lw=1.0, label="highest anticipated peak"
     )
     axis.set_ylim(0.0, 100.0 * limits.kv_use)
     axis.set_ylabel("KV cache, %")
@@ -307,13 +307,20 @@ def _width(i: int) -> float:
 
 
 def _clock_axis(axis: Axes, edges_s: FloatArray) -> None:
-    span_s = float(edges_s[-1] - edges_s[0])
+    first_s, last_s = float(edges_s[0]), float(edges_s[-1])
+    span_s = last_s - first_s
     wanted = span_s / 7.0
     steps = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400)
     step = next((s for s in steps if s >= wanted), 86_400 * math.ceil(wanted / 86_400))
-    axis.set_xlim(float(edges_s[0]), float(edges_s[-1]))
-    axis.xaxis.set_major_locator(MultipleLocator(step))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
+    axis.set_xlim(first_s, last_s)
+    ticks = step * np.arange(math.ceil(first_s / step), math.floor(last_s / step) + 1)
+    axis.set_xticks(ticks, [_clock(float(tick)) for tick in ticks])
+    # A label centred on an end of the axis would run into that of the panel beside it.
+    for tick, label in zip(ticks, axis.get_xticklabels(), strict=True):
+        if tick - first_s < 0.03 * span_s:
+            label.set_horizontalalignment("left")
+        elif last_s - tick < 0.03 * span_s:
+            label.set_horizontalalignment("right")
 
 
 def _clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -74,4 +75,6 @@ def run(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    # As batch systems end a job: it shall leave no more behind than Ctrl-C, worker processes included.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -168,6 +168,15 @@ class TestPreServeTier2:
         ]
         assert wanted == [2, 2, 4, 3, 3]
 
+    def test_what_tier_1_removes_is_the_removal_of_that_window(self) -> None:
+        policy = PreServe(CLUSTER, PROFILE)
+        state = in_window(policy)
+        wanted = [
+            policy.decide(observe(time_s=t, ready=n, anticipated_peak=[0.1] * n, **forecast(2)), state)
+            for t, n in ((1200.0, 4), (1210.0, 2), (1790.0, 2), (1800.0, 2), (1810.0, 2))
+        ]
+        assert wanted == [2, 2, 2, 2, 1]
+
     def test_a_look_that_removes_nothing_does_not_use_the_window_up(self) -> None:
         policy = PreServe(CLUSTER, PROFILE)
         state = in_window(policy)

@@ -33,7 +33,9 @@ AUTOSCALE = ROOT / "docs" / "environments" / "autoscale.md"
 TRACES = ROOT / "docs" / "bring-your-own-trace.md"
 SIMULATES = ROOT / "docs" / "how-it-simulates.md"
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+def each(pages: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +92,12 @@ def assert_prints(shown: str, printed: str) -> None:
     assert numbers[0] == pytest.approx(numbers[1], rel=0.02)
 
 
-@each_page
+@each([page for page in PAGES if any(block.runs for block in blocks_of(page))])
 def test_python_of_the_page_runs_and_prints_what_it_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = blocks_of(page)
     code = [block for block in blocks if block.runs]
-    if not code:
-        pytest.skip("no Python on this page")
     # One script, since compiled routers must come from a file; its lines are those of the page.
     script = [""] * max(block.line + len(block.text.splitlines()) + 1 for block in code)
     for k, block in enumerate(blocks):
@@ -119,7 +119,7 @@ def test_python_of_the_page_runs_and_prints_what_it_shows(
             assert_prints(block.text, outputs[k - 1].rstrip("\n"))
 
 
-@each_page
+@each(PAGES)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):

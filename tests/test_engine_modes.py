@@ -17,7 +17,17 @@ def test_the_engine_equals_the_reference(variable: str, tmp_path: Path) -> None:
     environment = {**os.environ, variable: "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     chosen = "equals_the_reference or looking_changes_nothing or of_ones_own"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_engine.py", "-k", chosen],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_engine.py",
+            "-k",
+            chosen,
+        ],
         cwd=Path(__file__).parents[1],
         env=environment,
         capture_output=True,

@@ -13,9 +13,10 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_checker import data_equivalence as equivalent
 
 import preserve_gym
-from preserve_gym import ClusterConfig, InputError, RewardConfig, Workload, WorkloadConfig
+from preserve_gym import ClusterConfig, InputError, RewardConfig, Trace, Workload, WorkloadConfig
 from preserve_gym.envs.action import MAX_DELTA
 from preserve_gym.sim import TOTALS
+from preserve_gym.traces import synthetic_trace
 
 IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("preserve/"))
 MODES = [(obs, action) for obs in ("flat", "dict") for action in ("delta", "target")]
@@ -110,12 +111,14 @@ def test_flat_features_move_and_are_named(workload: Workload) -> None:
 def test_the_reward_is_the_formula_of_its_docstring(workload: Workload) -> None:
     weights = RewardConfig(scale=0.3, violation_weight=5.0, baseline_headroom=1.1)
     cluster = ClusterConfig(max_instances=4)
-    env = make(workload, reward=weights, cluster=cluster, initial_instances=1, action_mode="target")
+    # 9 s do not divide the horizon: the last interval is shorter.
+    options = {"initial_instances": 1, "action_mode": "target", "interval_s": 9.0}
+    env = make(workload, reward=weights, cluster=cluster, **options)
     steps = play(env, seed=3, actions=np.array([-1.0], np.float32))
     core = env.unwrapped
     profile, forecast = core.profile, workload.forecast
     infos = [info for *_, info in steps]
-    n = len(workload.trace) / workload.trace.span_s * 10.0
+    n = len(workload.trace) / workload.trace.span_s * 9.0
     for before, info, (_, reward, _) in zip(infos[:-1], infos[1:], steps[1:], strict=True):
         window = int(before["time_s"] // 600.0)
         need = max(
@@ -125,15 +128,55 @@ def test_the_reward_is_the_formula_of_its_docstring(workload: Workload) -> None:
             / 600.0
             / profile.total_tokens_per_s,
         )
-        cost = -0.3 * (info["instance_s"] - 1.1 * need * 10.0) / (4 * 10.0)
+        duration_s = info["time_s"] - before["time_s"]
+        cost = -0.3 * (info["instance_s"] - 1.1 * need * duration_s) / (4 * 9.0)
         slo = -0.3 * 5.0 * min(info["violations"] / n, 1.0)
         assert info["reward_cost"] == pytest.approx(cost, rel=1e-9)
         assert info["reward_slo"] == pytest.approx(slo, rel=1e-9)
         assert reward == info["reward_cost"] + info["reward_slo"]
+    assert duration_s == pytest.approx(6.0)
     totals = core.episode_totals()
     assert totals["violations"] == sum(info["violations"] for info in infos[1:]) > 0
     assert totals["instance_s"] == pytest.approx(sum(info["instance_s"] for info in infos[1:]))
     assert totals.keys() == TOTALS.keys()
+
+
+def test_the_future_does_not_show_in_observations(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = synthetic_trace("chat", duration_s=1800.0, mean_rate_rps=4.0)
+    config = WorkloadConfig(start_s=700.0, horizon_s=200.0, forecaster="naive")
+    first = Workload(config, trace)
+    options = {"obs_mode": "dict", "action_mode": "target", "initial_instances": 2}
+    env = make(first, cluster=ClusterConfig(max_instances=4), **options)
+    seen = play(env, seed=0)
+    env.unwrapped.results()
+    played = env.unwrapped.cluster.results()
+    # The same up to 900 s: then others arrive, and what is unfinished writes more than it would have.
+    rows = trace.row_range(400.0, 900.0)
+    unfinished = np.flatnonzero(played["completed_s"] > 900.0) + rows.start
+    assert len(played) == rows.stop - rows.start > len(unfinished) > 3
+    prompt_tokens, output_tokens = trace.prompt_tokens.copy(), trace.output_tokens.copy()
+    prompt_tokens[rows.stop :] *= 2
+    output_tokens[unfinished] += 500
+    monkeypatch.setattr("preserve_gym.workload.predict_lengths", lambda *_, **__: first.predicted_tokens)
+    other = Workload(config, Trace(trace.arrival_s, prompt_tokens, output_tokens, span_s=trace.span_s))
+    again = play(make(other, cluster=ClusterConfig(max_instances=4), **options), seed=0)
+    assert len(seen) == len(again) == 21
+    for (look, *_), (other_look, *_) in zip(seen, again, strict=True):
+        assert equivalent(look, other_look)
+
+
+def test_before_anything_has_happened() -> None:
+    trace = Trace(np.r_[np.arange(21.0), 60.0], [100] * 22, [10] * 22)
+    workload = Workload(WorkloadConfig(warmup_s=20.0, start_s=20.0, horizon_s=None), trace)
+    observation, _ = make(workload, obs_mode="dict").reset(seed=0)
+    # The trace is 20 s old: no rate is a mean over more.
+    np.testing.assert_array_equal(observation["request_rate"], [1.0] * 5)
+    env = make(workload)
+    attainment = env.unwrapped.feature_names.index("attainment")
+    looks = [look for look, *_ in play(env, seed=0, actions=MAX_DELTA)]
+    assert [look[attainment] for look in looks[2:4]] == [1.0, 1.0]  # nobody completed, nobody was late
+    # Who arrives at the very start, and at the very end, belongs to the episode.
+    assert env.unwrapped.results()["arrival_s"].tolist() == [20.0, 60.0]
 
 
 def test_results_hold_each_scored_request_once_and_decided(workload: Workload) -> None:

@@ -16,6 +16,7 @@ import yaml
 from matplotlib.image import imread
 
 from experiments.evaluate import INTERVAL_COLUMNS
+from experiments.folder import RunFolder
 from experiments.plan import Options, make_plan, parse
 from experiments.run import main
 from preserve_gym import InputError
@@ -73,9 +74,8 @@ def test_no_request_is_lost_and_the_tables_agree(run_folder: Path, trace: Path) 
         intervals = pd.read_parquet(run_folder / "intervals" / f"{policy}-seed0.parquet")
         row = summary.loc[policy]
         assert list(intervals.columns) == list(INTERVAL_COLUMNS)
-        # The episode ends with the recording, whose last request arrives at that very moment.
-        np.testing.assert_array_equal(requests["arrival_s"], arrivals["arrival_s"][: len(requests)])
-        assert len(arrivals) - len(requests) <= 1
+        # To the last: the recording ends with an arrival.
+        np.testing.assert_array_equal(requests["arrival_s"], arrivals["arrival_s"])
         assert row["arrived"] == row["completed"] + row["rejected"] == len(requests)
         assert intervals["arrived"].sum() == len(requests)
         assert intervals["violations"].sum() == row["violations"]
@@ -174,6 +174,35 @@ def test_a_run_folder_may_be_replaced_and_nothing_else(
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_static_fleet_is_there_from_the_start(trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--trace", str(trace), "--policies", "static-5", "--jobs", "1", "--out", str(out)]
+    assert main(arguments) == 0
+    summary = pd.read_csv(out / "summary.csv").iloc[0]
+    assert summary["scaling_actions"] == 0
+    assert summary["mean_instances"] == pytest.approx(5.0)
+
+
+def test_a_failed_replacement_keeps_the_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    config = "options: 1\ncluster: 1\nworkload: 1\npolicies: 1\n"
+    with RunFolder(out, "run") as folder:
+        (folder.path / "config.yaml").write_text(config, encoding="utf-8")
+        folder.publish()
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise OSError("disk full")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="disk full"), RunFolder(out, "run") as folder:
+        folder.publish()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (out / "config.yaml").read_text(encoding="utf-8") == config
+
+
 def test_runs_are_numbered(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -194,9 +223,9 @@ BAD: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "rate scale not a number": (["--rate-scale", "nan"], ("--rate-scale", "nan")),
     "rate scale a word": (["--rate-scale", "fast"], ("--rate-scale", "fast")),
     "unknown option": (["--polices", "hpa"], ("--polices",)),
-    "no seeds": (["--seeds", "0"], ("--seeds", ">= 1")),
-    "negative seed": (["--seed", "-1"], ("--seed", ">= 0")),
-    "no processes": (["--jobs", "0"], ("--jobs", ">= 1")),
+    "no seeds": (["--seeds", "0"], ("--seeds", "[1, 10000]")),
+    "negative seed": (["--seed", "-1"], ("--seed", "[0, ")),
+    "no processes": (["--jobs", "0"], ("--jobs", "[1, ")),
     "unknown forecaster": (["--forecaster", "crystal"], ("forecast", "crystal", "oracle")),
     "unknown predictor": (["--predictor", "crystal"], ("predict", "crystal", "oracle")),
     "unknown hardware": (["--gpu", "abacus"], ("abacus", "rtx-4090")),
@@ -225,6 +254,10 @@ BAD_TRACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "zero tokens": ("arrival_s,prompt_tokens,output_tokens\n0,0,1\n", ("row 2", "prompt_tokens", "'0'")),
     "negative tokens": ("arrival_s,prompt_tokens,output_tokens\n0,1,-4\n", ("row 2", "output_tokens", "-4")),
     "unsorted": ("arrival_s,prompt_tokens,output_tokens\n5,1,1\n4,1,1\n", ("row 3", "arrival_s", "'4'")),
+    "Unix time": (
+        "arrival_s,prompt_tokens,output_tokens\n1700158546,1,1\n",
+        ("row 2", "arrival_s", "since the start of the recording", "'1700158546'"),
+    ),
     "too short": ("arrival_s,prompt_tokens,output_tokens\n0,1,1\n9,1,1\n", ("9 s", "warmup_s 300")),
     "too long for the KV cache": (
         "arrival_s,prompt_tokens,output_tokens\n0,100,10\n1,50000,10\n900,60000,10\n",
@@ -285,8 +318,9 @@ def test_the_program_itself_exits_with_status_2(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a process group")
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(sent: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "day"
     arguments = [sys.executable, "-m", "experiments.run", "--out", str(out), "--jobs", "2"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -297,8 +331,12 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
         while not list(tmp_path.rglob("*.partial/intervals")) and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.05)
-        # As a terminal does it: to the workers too.
-        os.killpg(process.pid, signal.SIGINT)
+        if sent == signal.SIGINT:  # as a terminal does it: to the workers too
+            os.killpg(process.pid, sent)
+        else:
+            time.sleep(2.0)  # a worker that has hardly started would complain of the broken pipe
+            process.send_signal(sent)
+        # Returns when the last worker, too, has closed its end of the pipe.
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "error: interrupted, nothing was written"

@@ -115,6 +115,10 @@ STAMP = "TIMESTAMP: expected a time like 2023-11-16 18:15:46.6805900, got "
         (OWN + b"0,1,1\n1e999,1,1\n", f"row 3: arrival_s: {TIME}'1e999'"),
         (OWN + b"0,1,1\n,1,1\n", f"row 3: arrival_s: {TIME}''"),
         (
+            OWN + b"0,1,1\n1700158546.68,1,1\n",
+            r"row 3: arrival_s: expected seconds since the start of the recording, at most 31622400 .*'1700",
+        ),
+        (
             OWN + b"0,1,1\n2,1,1\n1,1,1\n",
             "row 4: arrival_s: expected a time at or after that of the row before, got '1'",
         ),
@@ -126,6 +130,10 @@ STAMP = "TIMESTAMP: expected a time like 2023-11-16 18:15:46.6805900, got "
         (
             OWN[:-1] + b",class\n0,1,1,-1\n",
             r"row 2: class: expected an integer in \[0, 2147483647\], got '-1'",
+        ),
+        (
+            AZURE + b"2021-11-16 18:15:46,1,1\n2023-11-16 18:15:46,1,1\n",
+            "row 3: TIMESTAMP: expected a time within 366 days of the first row",
         ),
         (AZURE + b"yesterday,1,1\n", f"row 2: {STAMP}'yesterday'"),
         (AZURE + b"2023-02-30 00:00:00,1,1\n", f"row 2: {STAMP}'2023-02-30"),

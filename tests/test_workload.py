@@ -34,7 +34,7 @@ def test_without_a_horizon_it_goes_to_the_end(trace: Trace) -> None:
 @pytest.mark.parametrize("start_s", [300.0, 300.3, 1 / 3 + 400.0])
 @pytest.mark.parametrize("last_s", [3000.0, 3599.9, 2e7 + 0.7])
 def test_without_a_horizon_the_last_request_belongs_to_it(start_s: float, last_s: float) -> None:
-    trace = Trace([0.0, 1000.0, last_s, last_s], [1] * 4, [1] * 4)
+    trace = Trace([1000.0, last_s, last_s], [1] * 3, [1] * 3)
     workload = Workload(WorkloadConfig(start_s=start_s, horizon_s=None), trace)
     episode = workload.episode(np.random.default_rng(0))
     assert episode.start_s == start_s
@@ -70,6 +70,9 @@ def test_arrivals_are_counted_in_half_open_spans() -> None:
     workload = Workload(WorkloadConfig(warmup_s=0.0, horizon_s=5.0, predictor="oracle"), trace)
     counted = workload.arrived(2.0, np.array([1.0, 2.0, 10.0]))
     np.testing.assert_array_equal(counted, [[2, 3, 3], [110, 111, 111], [220, 222, 222]])
+    # Output tokens are predicted ones: the true ones nobody knows yet.
+    workload = Workload(WorkloadConfig(warmup_s=0.0, horizon_s=5.0), trace)
+    assert workload.arrived(2.0, np.array([10.0]))[2] == workload.predicted_tokens[:3].sum() != 222
 
 
 def test_forecast_windows_lie_on_the_clock_of_the_trace(trace: Trace) -> None:

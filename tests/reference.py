@@ -185,6 +185,32 @@ def round_robin(ready: Sequence[Instance], request: Request) -> int:
     return ready[request.routed_before % len(ready)].index
 
 
+def uniform(seed: int, draw: int) -> float:
+    """A hash of both in [0, 1), 32 bits after 32 bits."""
+    state = 0x9E3779B9
+    for part in (seed % 2**32, seed // 2**32, draw % 2**32, draw // 2**32):
+        state ^= part
+        for _ in range(2):
+            state = (state ^ state // 2**16) * 0x45D9F3B % 2**32
+        state ^= state // 2**16
+    return state / 2**32
+
+
+def random(ready: Sequence[Instance], request: Request) -> int:
+    """Any, with equal probability."""
+    return ready[int(uniform(0, request.routed_before) * len(ready))].index
+
+
+def power_of_two(ready: Sequence[Instance], request: Request) -> int:
+    """Two drawn without replacement, the one with fewer requests, else the first."""
+    if len(ready) == 1:
+        return ready[0].index
+    first = ready[int(uniform(0, 2 * request.routed_before) * len(ready))]
+    others = [instance for instance in ready if instance is not first]
+    second = others[int(uniform(0, 2 * request.routed_before + 1) * len(others))]
+    return min(first, second, key=lambda i: len(i.running) + len(i.waiting)).index
+
+
 def least_requests(ready: Sequence[Instance], request: Request) -> int:
     """Fewest requests running or waiting."""
     return min(ready, key=lambda i: (len(i.running) + len(i.waiting), i.index)).index
@@ -195,13 +221,19 @@ def least_kv(ready: Sequence[Instance], request: Request) -> int:
     return min(ready, key=lambda i: (i.kv_blocks_used, i.index)).index
 
 
+def least_tokens(ready: Sequence[Instance], request: Request) -> int:
+    """Fewest prompt and predicted output tokens in flight."""
+    return min(ready, key=lambda i: (i.expected_tokens, i.index)).index
+
+
 def preserve(ready: Sequence[Instance], request: Request) -> int:
     """Least queued prefill, counted twice, plus expected tokens."""
     return min(ready, key=lambda i: (2 * i.queued_prefill_tokens + i.expected_tokens, i.index)).index
 
 
 ROUTERS: dict[str, Router] = {
-    router.__name__: router for router in (round_robin, least_requests, least_kv, preserve)
+    router.__name__: router
+    for router in (round_robin, random, power_of_two, least_requests, least_kv, least_tokens, preserve)
 }
 
 

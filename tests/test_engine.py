@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from preserve_gym import (
     Trace,
     router,
 )
+from preserve_gym.sim import uniform
 from preserve_gym.sim.anticipator import look_ahead
 from tests.reference import ROUTERS, ReferenceCluster, anticipated
 
@@ -335,21 +337,50 @@ def test_littles_law_holds_exactly_on_a_run_drained_to_empty() -> None:
     assert integral == pytest.approx(float((results["completed_s"] - results["arrival_s"]).sum()), rel=1e-9)
 
 
-def test_one_instance_of_one_sequence_is_an_md1_queue() -> None:
-    # Constant service of 1 s at load 0.7: the mean wait is rho / (2 * (1 - rho)) = 1.1667 s.
+def mean_wait_s(output_tokens: Any, rate_rps: float, servers: int, iteration_s: float) -> tuple[float, float]:
+    """Mean time in the queue of one instance with ``servers`` places, and three standard errors of it.
+
+    An iteration takes ``iteration_s`` whatever is in it, so a request takes as many as it has tokens.
+    """
     instance = InstanceConfig(
-        LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=100, max_num_seqs=1, async_scheduling=False
+        LatencyLaw(iteration_s, 0.0, 0.0, 0.0),
+        num_gpu_blocks=10**6,
+        max_num_seqs=servers,
+        max_model_len=10**5,
+        async_scheduling=False,
     )
-    n = 200_000
-    trace = Trace(np.cumsum(np.random.default_rng(1).exponential(1 / 0.7, n)), np.full(n, 5), np.full(n, 1))
-    cluster = Cluster(ClusterConfig(instance=instance, max_instances=1), trace)
+    n = len(output_tokens)
+    arrival_s = np.cumsum(np.random.default_rng(1).exponential(1.0 / rate_rps, n))
+    cluster = Cluster(
+        ClusterConfig(instance=instance, max_instances=1), Trace(arrival_s, np.ones(n), output_tokens)
+    )
     cluster.settle()
     results = cluster.results()
-    wait_s = results["first_scheduled_s"] - results["arrival_s"]
-    # Batch means: 40 batches are long against the correlation time of the queue.
-    means = wait_s.to_numpy().reshape(40, -1).mean(axis=1)
-    half_width = 3.0 * means.std(ddof=1) / np.sqrt(len(means))
-    assert abs(means.mean() - 0.7 / (2 * 0.3)) < half_width < 0.1
+    waits_s = (results["first_scheduled_s"] - results["arrival_s"]).to_numpy()
+    # Means of 40 batches, each long against the correlation time of the queue.
+    means = waits_s.reshape(40, -1).mean(axis=1)
+    return float(means.mean()), 3.0 * float(means.std(ddof=1)) / np.sqrt(len(means))
+
+
+def test_constant_outputs_one_at_a_time_are_an_md1_queue() -> None:
+    wait_s, error_s = mean_wait_s(np.ones(200_000), rate_rps=0.7, servers=1, iteration_s=1.0)
+    assert error_s < 0.1
+    assert wait_s == pytest.approx(0.7 / (2 * 0.3), abs=error_s)
+
+
+@pytest.mark.parametrize("servers", [1, 2, 8])
+def test_geometric_outputs_are_an_mmc_queue(servers: int) -> None:
+    # A geometric number of short iterations is an exponential time of 1 s in the mean.
+    output_tokens = np.random.default_rng(2).geometric(1 / 500, 400_000)
+    load = 0.7 * servers
+    wait_s, error_s = mean_wait_s(output_tokens, load, servers, iteration_s=1 / 500)
+    # Erlang C: the probability of having to wait.
+    terms = [load**k / math.factorial(k) for k in range(servers)]
+    last = load**servers / math.factorial(servers) / (1 - 0.7)
+    expected_s = last / (sum(terms) + last) / (servers - load)
+    assert error_s < 0.1 * expected_s
+    # An arrival also waits for the end of the iteration, where one is under way.
+    assert wait_s == pytest.approx(expected_s, abs=error_s + 1 / 500)
 
 
 @pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda cluster: pickle.loads(pickle.dumps(cluster))])
@@ -376,6 +407,26 @@ def test_an_overload_of_hours_neither_loses_nor_hangs() -> None:
     results = cluster.results()
     assert results["completed_s"].notna().all()
     assert (results["completed_s"] >= results["first_token_s"]).all()
+
+
+def test_random_numbers_are_uniform_and_independent_of_each_other() -> None:
+    draws = np.array([uniform(7, k) for k in range(20_000)])
+    assert ((draws >= 0) & (draws < 1)).all()
+    counts = np.histogram(draws, bins=20, range=(0, 1))[0]
+    # Chi-square with 19 degrees of freedom: above 43.8 once in a thousand.
+    assert ((counts - 1000) ** 2 / 1000).sum() < 43.8
+    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.03
+    assert abs(np.corrcoef(draws, [uniform(8, k) for k in range(20_000)])[0, 1]) < 0.03
+
+
+def test_the_seed_of_the_cluster_is_that_of_the_router() -> None:
+    def instances(seed: int) -> list[int]:
+        cluster = Cluster(ClusterConfig(), chat(50, 1.0), "random", initial_instances=8, seed=seed)
+        cluster.settle()
+        return cluster.results()["instance"].tolist()
+
+    assert instances(1) == instances(1) != instances(2)
+    assert len(set(instances(1))) == 8
 
 
 def test_a_router_that_names_no_ready_instance_is_refused() -> None:

@@ -128,6 +128,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
             predicted_tokens=episode.predicted_tokens,
             initial_instances=initial,
             start_s=episode.start_s - episode.warmup_s,
+            seed=self.workload.config.seed,
         )
         lead_in_s = max(episode.start_s - self.interval_s, episode.start_s - episode.warmup_s)
         self.cluster.run_until(lead_in_s)

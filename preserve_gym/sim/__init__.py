@@ -1,6 +1,6 @@
 """The simulation engine. Knows nothing of Gymnasium."""
 
 from preserve_gym.sim.cluster import TOTALS, Cluster, Snapshot
-from preserve_gym.sim.routers import ROUTERS, RequestView, RouterView, router
+from preserve_gym.sim.routers import ROUTERS, RequestView, RouterView, router, uniform
 
-__all__ = ["ROUTERS", "TOTALS", "Cluster", "RequestView", "RouterView", "Snapshot", "router"]
+__all__ = ["ROUTERS", "TOTALS", "Cluster", "RequestView", "RouterView", "Snapshot", "router", "uniform"]

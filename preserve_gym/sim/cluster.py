@@ -106,6 +106,7 @@ class Cluster:
         start_s: the clock at the start; no request may arrive before.
         look_ahead: length of the look-ahead window in iterations.
         overload_use: KV use above which the look-ahead map counts as overload.
+        seed: of routers that draw at random, in [0, 2**63).
 
     Raises:
         InputError: on arguments that do not fit each other.
@@ -132,6 +133,7 @@ class Cluster:
         start_s: float = 0.0,
         look_ahead: int = 100,
         overload_use: float = 0.95,
+        seed: int = 0,
     ) -> None:
         initial = config.min_instances if initial_instances is None else initial_instances
         if (
@@ -159,6 +161,7 @@ class Cluster:
         self._state = state = make_state(
             config, trace.arrival_s, prompt, trace.output_tokens, np.minimum(predicted_tokens, longest)
         )
+        state.params["seed"] = seed
         state.requests["status"][rejected] = REJECTED
         state.instances["state"][:initial] = READY
         state.instances["started_s"] = start_s

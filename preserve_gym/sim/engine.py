@@ -45,7 +45,9 @@ def _run_until(s: State, t: float, route: Any, exact_blocks: bool) -> None:
             violate(totals, request, now)
         else:
             i = route(
-                RouterView(s.instances, s.ready, totals.n_ready, totals.routed, p.kv_blocks, p.block_size),
+                RouterView(
+                    s.instances, s.ready, totals.n_ready, totals.routed, p.seed, p.kv_blocks, p.block_size
+                ),
                 RequestView(now, np.int64(request.prompt_tokens), np.int64(request.predicted_tokens)),
             )
             if i < 0 or i >= len(s.instances) or s.instances[i].state != READY:

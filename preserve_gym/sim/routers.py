@@ -26,7 +26,7 @@ from numba import float64, from_dtype, int64, types
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
-from preserve_gym.sim.jit import typed_kernel
+from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.state import I8, INSTANCE
 
 
@@ -42,6 +42,7 @@ class RouterView(NamedTuple):
     ready: I8  # slots that are ready, ascending; the first n_ready count
     n_ready: int
     routed: int  # requests routed before this one
+    seed: int  # of the cluster, for ``uniform(view.seed, k)``
     kv_blocks: int  # usable KV-cache blocks of an instance
     block_size: int  # tokens in a block
 
@@ -59,6 +60,7 @@ ROUTER_SIGNATURE = int64(
         (
             types.Array(from_dtype(INSTANCE), 1, "C"),
             types.Array(int64, 1, "C"),
+            int64,
             int64,
             int64,
             int64,
@@ -85,9 +87,52 @@ def router(function: Callable[[Any, Any], int] | None = None, *, reads_kv: bool 
     return compiled
 
 
+@kernel
+def uniform(seed: int, draw: int) -> float:
+    """The ``draw``-th random number of ``seed``, in [0, 1), with 32 random bits.
+
+    A router keeps no state, so it draws by number: ``view.routed`` differs for every request.
+    """
+    x = _mix((seed & 0xFFFFFFFF) ^ 0x9E3779B9)
+    x = _mix(x ^ (seed >> 32))
+    x = _mix(x ^ (draw & 0xFFFFFFFF))
+    x = _mix(x ^ (draw >> 32))
+    return x * 2.0**-32
+
+
+@kernel
+def _mix(x: int) -> int:
+    """A bijection of 32-bit numbers that scatters them; no product exceeds 63 bits."""
+    x = (((x >> 16) ^ x) * 0x45D9F3B) & 0xFFFFFFFF
+    x = (((x >> 16) ^ x) * 0x45D9F3B) & 0xFFFFFFFF
+    return (x >> 16) ^ x
+
+
 def _round_robin(view: RouterView, request: RequestView) -> int:
     """The ready instances in turn."""
     return view.ready[view.routed % view.n_ready]
+
+
+def _random(view: RouterView, request: RequestView) -> int:
+    """Any ready instance, each with the same probability."""
+    return view.ready[int(uniform(view.seed, view.routed) * view.n_ready)]
+
+
+def _power_of_two(view: RouterView, request: RequestView) -> int:
+    """Of two ready instances drawn at random, the one with fewer requests; ties to the first drawn.
+
+    Source: Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
+    """
+    if view.n_ready == 1:
+        return view.ready[0]
+    first = int(uniform(view.seed, 2 * view.routed) * view.n_ready)
+    second = int(uniform(view.seed, 2 * view.routed + 1) * (view.n_ready - 1))
+    if second >= first:
+        second += 1
+    a, b = view.ready[first], view.ready[second]
+    requests_a = view.instances[a].n_running + view.instances[a].n_waiting
+    requests_b = view.instances[b].n_running + view.instances[b].n_waiting
+    return b if requests_b < requests_a else a
 
 
 def _least_requests(view: RouterView, request: RequestView) -> int:
@@ -109,6 +154,15 @@ def _least_kv(view: RouterView, request: RequestView) -> int:
     return best
 
 
+def _least_tokens(view: RouterView, request: RequestView) -> int:
+    """Fewest outstanding tokens, prompts plus predicted outputs; ties to the lowest slot."""
+    best, least = -1, 0
+    for i in view.ready[: view.n_ready]:
+        if best < 0 or view.instances[i].expected_tokens < least:
+            best, least = i, view.instances[i].expected_tokens
+    return best
+
+
 def _preserve(view: RouterView, request: RequestView) -> int:
     """PreServe's router (its published artifact): ``2*queued prefill + expected tokens``, least first.
 
@@ -126,8 +180,11 @@ def _preserve(view: RouterView, request: RequestView) -> int:
 
 ROUTERS: dict[str, Callable[[RouterView, RequestView], int]] = {
     "round-robin": _round_robin,
+    "random": _random,
+    "power-of-two": _power_of_two,
     "least-requests": _least_requests,
     "least-kv": _least_kv,
+    "least-tokens": _least_tokens,
     "preserve": _preserve,
 }
 _READS_KV = {"least-kv"}

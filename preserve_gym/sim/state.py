@@ -42,6 +42,7 @@ PARAMS = np.dtype(
         ("per_token_s", "f8"),
         ("per_context_token_s", "f8"),
         ("per_quad_s", "f8"),
+        ("seed", "i8"),  # of routers that draw
         ("scheduler", "i8"),  # VLLM, VLLM_V0 or SARATHI
         ("kv_blocks", "i8"),
         ("watermark_blocks", "i8"),

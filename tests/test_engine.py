@@ -1,12 +1,10 @@
-"""The fast engine against the slow reference, and against vLLM's own scheduler."""
+"""The fast engine against the slow reference, and against queueing theory."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import pickle
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -29,104 +27,7 @@ from preserve_gym.sim import uniform
 from preserve_gym.sim.anticipator import look_ahead
 from tests.reference import ROUTERS, ReferenceCluster, anticipated
 
-VLLM_V1 = (
-    "async_conv_x0.7",
-    "async_smallkv",
-    "burst",
-    "code_x1.0",
-    "conv_x0.7",
-    "longprefill",
-    "mml",
-    "overload_noisl",
-    "seqcap",
-    "smallkv",
-    "smallkv_noisl",
-)
-VIDUR = (
-    "a_conv_1rep_ts1.0_vllm",
-    "a_conv_1rep_ts1.5_sarathi",
-    "a_conv_1rep_ts1.5_vllm",
-    "b_code_4rep_rr_ts0.25_sarathi",
-    "b_conv_4rep_rr_ts0.2_sarathi",
-    "b_conv_4rep_rr_ts0.2_vllm",
-    "d_conv_1rep_overload_ts0.45_n5000_sarathi",
-    "d_conv_1rep_overload_ts0.45_n5000_vllm",
-)
 OUTCOMES = ("first_scheduled_s", "first_token_s", "completed_s", "violated_s")
-
-
-def assert_served_as(cluster: Cluster, expected: pd.DataFrame, columns: dict[str, str]) -> None:
-    cluster.settle()
-    results = cluster.results()
-    for ours, theirs in columns.items():
-        np.testing.assert_array_equal(results[ours], expected[theirs], err_msg=ours)
-
-
-@pytest.mark.parametrize("case", VLLM_V1)
-def test_every_request_is_served_exactly_as_by_vllm(data_dir: Path, case: str) -> None:
-    folder = data_dir / "golden" / "vllm_v1"
-    parameters = json.loads((folder / f"{case}.json").read_text())
-    expected = pd.read_csv(folder / f"{case}.csv.gz", float_precision="round_trip")
-    law = parameters["iteration_time"]
-    names = (
-        "num_gpu_blocks",
-        "block_size",
-        "max_num_seqs",
-        "max_num_batched_tokens",
-        "max_model_len",
-        "enable_chunked_prefill",
-        "async_scheduling",
-        "scheduler_reserve_full_isl",
-        "long_prefill_token_threshold",
-    )
-    instance = InstanceConfig(
-        LatencyLaw(law["base"], law["per_token"], law["per_ctx"], law["per_quad"]),
-        **{name: parameters[name] for name in names},
-    )
-    trace = Trace(expected["arrived_at"], expected["prompt_tokens"], expected["output_tokens"])
-    assert_served_as(
-        Cluster(ClusterConfig(instance=instance, max_instances=1), trace),
-        expected,
-        {
-            "first_scheduled_s": "first_scheduled_at",
-            "first_token_s": "first_token_at",
-            "completed_s": "completed_at",
-            "preemptions": "preemptions",
-        },
-    )
-
-
-@pytest.mark.parametrize("case", VIDUR)
-def test_every_request_is_served_exactly_as_by_vidur(data_dir: Path, case: str) -> None:
-    folder = data_dir / "golden" / "vidur"
-    parameters = json.loads((folder / f"{case}.json").read_text())
-    expected = pd.read_csv(folder / f"{case}.csv.gz", float_precision="round_trip")
-    law = parameters["latency_model"]
-    instance = InstanceConfig(
-        LatencyLaw(law["A"], law["B"], law["C"], law["D"]),
-        num_gpu_blocks=parameters["num_blocks"] + 1,  # Vidur has no null block
-        block_size=parameters["block_size"],
-        max_num_seqs=parameters["batch_size_cap"],
-        max_num_batched_tokens=parameters["max_tokens_in_batch"] or parameters["chunk_size"],
-        max_model_len=parameters["max_tokens"],
-        async_scheduling=False,
-        scheduler="sarathi" if parameters["replica_scheduler"] == "sarathi" else "vllm_v0",
-        watermark=parameters["watermark_blocks"] / parameters["num_blocks"],
-    )
-    replicas = parameters["replicas"]
-    trace = Trace(expected["arrived_at"], expected["prompt_tokens"], expected["output_tokens"])
-    config = ClusterConfig(instance=instance, max_instances=replicas)
-    assert_served_as(
-        Cluster(config, trace, "round-robin", initial_instances=replicas),
-        expected,
-        {
-            "instance": "replica",
-            "first_scheduled_s": "scheduled_at",
-            "first_token_s": "first_token_at",
-            "completed_s": "completed_at",
-            "preemptions": "restarts",
-        },
-    )
 
 
 @st.composite

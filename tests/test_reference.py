@@ -1,4 +1,4 @@
-"""The reference simulator against vLLM's own scheduler, and against results worked out on paper.
+"""The reference simulator against results worked out on paper.
 
 In the paper cases an iteration takes one second whatever is in it, and a block holds one token, unless a
 case says otherwise.
@@ -6,12 +6,8 @@ case says otherwise.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,91 +84,6 @@ def times(cluster: ReferenceCluster) -> list[tuple[float | None, float | None, f
 
 def states(cluster: ReferenceCluster) -> list[int]:
     return [instance.state for instance in cluster.instances]
-
-
-# vLLM's own scheduler.
-
-GOLDEN_CASES = [
-    "async_conv_x0.7",
-    "async_smallkv",
-    "burst",
-    "code_x1.0",
-    "conv_x0.7",
-    "longprefill",
-    "mml",
-    "overload_noisl",
-    "seqcap",
-    "smallkv",
-    "smallkv_noisl",
-]
-
-
-def compare_with_golden(folder: Path, case: str, until_s: float) -> None:
-    parameters = json.loads((folder / f"{case}.json").read_text())
-    with gzip.open(folder / f"{case}.csv.gz", "rt") as file:
-        rows = list(csv.DictReader(file))
-    law = parameters["iteration_time"]
-    limits = (
-        "num_gpu_blocks",
-        "block_size",
-        "max_num_seqs",
-        "max_num_batched_tokens",
-        "max_model_len",
-        "enable_chunked_prefill",
-        "async_scheduling",
-        "scheduler_reserve_full_isl",
-        "long_prefill_token_threshold",
-    )
-    instance = InstanceConfig(
-        LatencyLaw(law["base"], law["per_token"], law["per_ctx"], law["per_quad"]),
-        **{name: parameters[name] for name in limits},
-    )
-    outputs = [int(row["output_tokens"]) for row in rows]
-    cluster = ReferenceCluster(
-        ClusterConfig(instance=instance, slo=NO_SLO, max_instances=1),
-        [float(row["arrived_at"]) for row in rows],
-        [int(row["prompt_tokens"]) for row in rows],
-        outputs,
-        outputs,
-        round_robin,
-        initial_instances=1,
-    )
-    cluster.run_until(until_s)
-    compared = 0
-    for request, row in zip(cluster.requests, rows, strict=True):
-        completed_s = float(row["completed_at"])
-        assert (request.completed_s is not None) == (completed_s <= until_s)
-        if request.completed_s is None:
-            continue
-        assert request.completed_s == pytest.approx(completed_s, abs=1e-9, rel=0)
-        assert request.first_token_s == pytest.approx(float(row["first_token_at"]), abs=1e-9, rel=0)
-        assert request.first_scheduled_s == pytest.approx(float(row["first_scheduled_at"]), abs=1e-9, rel=0)
-        assert request.preemptions == int(row["preemptions"])
-        compared += 1
-    if until_s == math.inf:
-        result = parameters["result"]
-        (only,) = cluster.instances
-        assert compared == parameters["requests"]
-        assert only.iterations == result["iterations"]
-        assert only.empty_schedules == result["empty_schedules"]
-        assert only.scheduled_tokens == result["scheduled_tokens"]
-        assert cluster.busy_s == pytest.approx(result["busy_s"], abs=1e-6)
-    else:
-        assert compared > 0
-
-
-@pytest.mark.parametrize("case", GOLDEN_CASES)
-def test_first_minute_equals_vllm(case: str, data_dir: Path) -> None:
-    # What has completed by then cannot depend on later arrivals.
-    compare_with_golden(data_dir / "golden" / "vllm_v1", case, until_s=60.0)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [case if case == "longprefill" else pytest.param(case, marks=pytest.mark.slow) for case in GOLDEN_CASES],
-)
-def test_equals_vllm(case: str, data_dir: Path) -> None:
-    compare_with_golden(data_dir / "golden" / "vllm_v1", case, until_s=math.inf)
 
 
 # One instance, on paper.

@@ -1,4 +1,4 @@
-"""The reference's ``vllm_v0`` and ``sarathi`` against Vidur, and against results worked out on paper.
+"""The reference's ``vllm_v0`` and ``sarathi`` against results worked out on paper.
 
 In the paper cases an iteration takes one second whatever is in it, a block holds one token, and no
 watermark is kept, unless a case says otherwise.
@@ -6,104 +6,14 @@ watermark is kept, unless a case says otherwise.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from preserve_gym.config import ClusterConfig, InstanceConfig
 from preserve_gym.latency.law import LatencyLaw
-from tests.reference import ReferenceCluster, round_robin
-from tests.test_reference import NO_SLO, make, times
-
-# Vidur.
-
-GOLDEN_CASES = [
-    "a_conv_1rep_ts1.0_vllm",
-    "a_conv_1rep_ts1.5_sarathi",
-    "a_conv_1rep_ts1.5_vllm",
-    "b_code_4rep_rr_ts0.25_sarathi",
-    "b_conv_4rep_rr_ts0.2_sarathi",
-    "b_conv_4rep_rr_ts0.2_vllm",
-    "d_conv_1rep_overload_ts0.45_n5000_sarathi",
-    "d_conv_1rep_overload_ts0.45_n5000_vllm",
-]
-
-
-def golden_instance(parameters: dict[str, Any]) -> InstanceConfig:
-    """The instance of a case, in our words."""
-    law = parameters["latency_model"]
-    schedulers: dict[str, Any] = {"vllm": "vllm_v0", "sarathi": "sarathi"}
-    scheduler = schedulers[parameters["replica_scheduler"]]
-    instance = InstanceConfig(
-        LatencyLaw(law["A"], law["B"], law["C"], law["D"]),
-        scheduler=scheduler,
-        num_gpu_blocks=parameters["num_blocks"] + 1,  # ours counts vLLM's null block
-        block_size=parameters["block_size"],
-        max_num_seqs=parameters["batch_size_cap"],
-        max_num_batched_tokens=parameters["max_tokens_in_batch"] or parameters["chunk_size"],
-        max_model_len=parameters["max_tokens"],
-        async_scheduling=False,
-        watermark=0.01,
-    )
-    assert int(instance.watermark * parameters["num_blocks"]) == parameters["watermark_blocks"]
-    return instance
-
-
-def compare_with_vidur(folder: Path, case: str, until_s: float) -> None:
-    parameters = json.loads((folder / f"{case}.json").read_text())
-    with gzip.open(folder / f"{case}.csv.gz", "rt") as file:
-        rows = list(csv.DictReader(file))
-    replicas = parameters["replicas"]
-    outputs = [int(row["output_tokens"]) for row in rows]
-    cluster = ReferenceCluster(
-        ClusterConfig(instance=golden_instance(parameters), slo=NO_SLO, max_instances=replicas),
-        [float(row["arrived_at"]) for row in rows],
-        [int(row["prompt_tokens"]) for row in rows],
-        outputs,
-        outputs,
-        round_robin,
-        initial_instances=replicas,
-    )
-    cluster.run_until(until_s)
-    compared = 0
-    for request, row in zip(cluster.requests, rows, strict=True):
-        completed_s = float(row["completed_at"])
-        assert (request.completed_s is not None) == (completed_s <= until_s)
-        if request.completed_s is None:
-            continue
-        assert request.instance == int(row["replica"])
-        assert request.completed_s == pytest.approx(completed_s, abs=1e-9, rel=0)
-        assert request.first_token_s == pytest.approx(float(row["first_token_at"]), abs=1e-9, rel=0)
-        assert request.first_scheduled_s == pytest.approx(float(row["scheduled_at"]), abs=1e-9, rel=0)
-        assert request.preemptions == int(row["restarts"])
-        compared += 1
-    if until_s == math.inf:
-        result = parameters["result"]
-        assert compared == parameters["n_requests"]
-        assert sum(instance.iterations for instance in cluster.instances) == result["iterations"]
-        assert sum(request.preemptions for request in cluster.requests) == result["restarts_total"]
-    else:
-        assert compared > 0
-
-
-@pytest.mark.parametrize("case", GOLDEN_CASES)
-def test_first_minute_equals_vidur(case: str, data_dir: Path) -> None:
-    # What has completed by then cannot depend on later arrivals. Preemptions of `d_...` begin at 28 s.
-    compare_with_vidur(data_dir / "golden" / "vidur", case, until_s=60.0)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [case if "code" in case else pytest.param(case, marks=pytest.mark.slow) for case in GOLDEN_CASES],
-)
-def test_equals_vidur(case: str, data_dir: Path) -> None:
-    compare_with_vidur(data_dir / "golden" / "vidur", case, until_s=math.inf)
-
+from tests.reference import ReferenceCluster
+from tests.test_reference import make, times
 
 # One instance, on paper.
 

@@ -77,7 +77,10 @@ def run_cells(
     shares = context.Array("d", len(cells), lock=False)
     found: dict[int, CellReport] = {}
     with _executor(context, min(jobs, len(cells)), shares) as executor:
-        pending = {executor.submit(_play_in_worker, setting, c, folder, i): i for i, c in enumerate(cells)}
+        with _interrupts_held():
+            pending = {
+                executor.submit(_play_in_worker, setting, c, folder, i): i for i, c in enumerate(cells)
+            }
         while pending:
             done, _ = concurrent.futures.wait(
                 pending, timeout=_POLL_S, return_when=concurrent.futures.FIRST_COMPLETED
@@ -116,14 +119,29 @@ def _executor(
     executor.shutdown()
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until afterwards; processes started meanwhile never see it, not even while they start.
+
+    It reaches the whole process group, and the parent decides what to do about it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _shares: Any = None
 
 
 def _start_worker(shares: Any) -> None:
     global _shares
     _shares = shares
-    # Ctrl-C reaches the whole process group; the parent decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where interrupts cannot be held
 
 
 def _play_in_worker(setting: Setting, cell: Cell, folder: Path, i: int) -> CellReport:

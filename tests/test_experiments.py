@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -325,7 +326,14 @@ def test_an_interrupt_leaves_nothing(sent: signal.Signals, tmp_path: Path) -> No
     arguments = [sys.executable, "-m", "experiments.run", "--out", str(out), "--jobs", "2"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        arguments,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs the tests in the background has interrupts ignored, which children inherit.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 120.0
         while not list(tmp_path.rglob("*.partial/intervals")) and time.monotonic() < deadline:

@@ -76,8 +76,9 @@ def run_cells(
     context = multiprocessing.get_context("spawn")
     shares = context.Array("d", len(cells), lock=False)
     found: dict[int, CellReport] = {}
-    with _executor(context, min(jobs, len(cells)), shares) as executor:
+    with contextlib.ExitStack() as stack:
         with _interrupts_held():
+            executor = stack.enter_context(_executor(context, min(jobs, len(cells)), shares))
             pending = {
                 executor.submit(_play_in_worker, setting, c, folder, i): i for i, c in enumerate(cells)
             }
@@ -121,9 +122,10 @@ def _executor(
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until afterwards; processes started meanwhile never see it, not even while they start.
+    """Ctrl-C waits until afterwards, and nothing is left half made.
 
-    It reaches the whole process group, and the parent decides what to do about it.
+    Processes started meanwhile never see it, not even while they start. It reaches the whole process
+    group, and the parent decides what to do about it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

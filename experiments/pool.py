@@ -128,16 +128,19 @@ def _interrupts_held() -> Iterator[None]:
     Processes started meanwhile never see it, not even while they start. It reaches the whole process
     group, and the parent decides what to do about it.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # It would be started within, and let interrupts through again when it is.
+    # Started within, it would let interrupts through again.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: arrived.append(number))
+    # Children inherit what this thread blocks. Other threads do not block it, hence the handler as well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 _shares: Any = None

@@ -49,12 +49,14 @@ def admit(s: State, i: int, start: float) -> int:
 
 
 @kernel
-def fits_above_watermark(s: State, i: int) -> bool:
-    """Whether all that the head of the waiting queue has fits and leaves the watermark free."""
+def no_room(s: State, i: int) -> bool:
+    """Whether nothing waits, or there is no place or not enough memory for the first one."""
     p, instance = s.params[0], s.instances[i]
+    if instance.n_waiting == 0 or instance.n_running >= p.max_num_seqs:
+        return True
     request = s.requests[instance.waiting_head]
     need = blocks_for(p, request.prompt_tokens + request.generated)
-    return p.kv_blocks - instance.blocks_used - need >= p.watermark_blocks
+    return p.kv_blocks - instance.blocks_used - need < p.watermark_blocks
 
 
 @kernel

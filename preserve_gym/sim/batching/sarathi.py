@@ -16,7 +16,7 @@ from preserve_gym.sim.batching.common import (
     admit,
     close_batch,
     decode_all,
-    fits_above_watermark,
+    no_room,
     no_tokens,
 )
 from preserve_gym.sim.jit import kernel
@@ -40,7 +40,7 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
         n = min(request.prefill_target - request.computed, p.max_num_batched_tokens - batch.tokens)
         if n > 0:
             add_chunk(s, b, s.prefilling[k], n)
-    while batch.tokens < p.max_num_batched_tokens and not _no_room(s, i):
+    while batch.tokens < p.max_num_batched_tokens and not no_room(s, i):
         r = admit(s, i, start)
         known = s.requests[r].prefill_target
         take_blocks(instance, blocks_for(p, known), now)
@@ -51,13 +51,4 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
 @kernel
 def stuck(s: State, i: int) -> bool:
     """Whether nothing that waits at instance ``i`` can be admitted while its running requests decode on."""
-    return s.instances[i].n_decoding >= s.params[0].max_num_batched_tokens or _no_room(s, i)
-
-
-@kernel
-def _no_room(s: State, i: int) -> bool:
-    """Whether places or memory are lacking for the head of the waiting queue, or there is none."""
-    p, instance = s.params[0], s.instances[i]
-    if instance.n_waiting == 0 or instance.n_running >= p.max_num_seqs:
-        return True
-    return not fits_above_watermark(s, i)
+    return s.instances[i].n_decoding >= s.params[0].max_num_batched_tokens or no_room(s, i)

@@ -16,7 +16,7 @@ from preserve_gym.sim.batching.common import (
     admit,
     close_batch,
     decode_all,
-    fits_above_watermark,
+    no_room,
     no_tokens,
 )
 from preserve_gym.sim.jit import kernel
@@ -55,7 +55,4 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
 @kernel
 def stuck(s: State, i: int) -> bool:
     """Whether nothing that waits at instance ``i`` can be admitted."""
-    p, instance = s.params[0], s.instances[i]
-    if instance.n_waiting == 0 or instance.n_running >= p.max_num_seqs:
-        return True
-    return not fits_above_watermark(s, i)
+    return no_room(s, i)

@@ -1,6 +1,19 @@
 """The simulation engine. Knows nothing of Gymnasium."""
 
 from preserve_gym.sim.cluster import TOTALS, Cluster, Snapshot
-from preserve_gym.sim.routers import ROUTERS, RequestView, RouterView, router, uniform
+from preserve_gym.sim.draws import uniform
+from preserve_gym.sim.histograms import Histogram
+from preserve_gym.sim.routers import ROUTERS
+from preserve_gym.sim.routing import RequestView, RouterView, router
 
-__all__ = ["ROUTERS", "TOTALS", "Cluster", "RequestView", "RouterView", "Snapshot", "router", "uniform"]
+__all__ = [
+    "ROUTERS",
+    "TOTALS",
+    "Cluster",
+    "Histogram",
+    "RequestView",
+    "RouterView",
+    "Snapshot",
+    "router",
+    "uniform",
+]

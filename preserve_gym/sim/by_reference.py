@@ -23,9 +23,11 @@ class ByReference:
     """Base of classes whose attributes named in ``ARRAYS`` are one-dimensional arrays.
 
     In a compiled function they are looked up by name; they must not be replaced after construction.
+    ``SCALARS`` gives names to fields of the first record of an array.
     """
 
     ARRAYS: ClassVar[dict[str, types.Array]]
+    SCALARS: ClassVar[dict[str, tuple[str, str]]] = {}
 
     def __init__(self, **arrays: np.ndarray[Any, Any]) -> None:
         table = []
@@ -35,6 +37,13 @@ class ByReference:
             table += [array.ctypes.data, len(array)]
         self._table = np.array(table, np.int64)
         self._address = self._table.ctypes.data
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what is not an attribute: the same names as in compiled functions.
+        if name not in self.SCALARS:
+            raise AttributeError(name)
+        array, field = self.SCALARS[name]
+        return getattr(self, array)[field][0]
 
     def __getstate__(self) -> dict[str, np.ndarray[Any, Any]]:
         # Addresses mean nothing in a copy.
@@ -49,6 +58,7 @@ class ByReferenceType(types.Type):
 
     def __init__(self, cls: type[ByReference]) -> None:
         self.arrays = cls.ARRAYS
+        self.scalars = cls.SCALARS
         arrays = ", ".join(f"{name}: {kind}" for name, kind in cls.ARRAYS.items())
         super().__init__(f"{cls.__name__}({arrays})")
 
@@ -77,22 +87,23 @@ class _Attributes(AttributeTemplate):
     key = ByReferenceType
 
     def generic_resolve(self, kind: Any, name: str) -> Any:  # type: ignore[override]
+        if name in kind.scalars:
+            array, field = kind.scalars[name]
+            return kind.arrays[array].dtype.typeof(field)
         return kind.arrays.get(name)
 
 
 @lower_getattr_generic(ByReferenceType)
 def _lower(context: Any, builder: Any, kind: ByReferenceType, address: Any, name: str) -> Any:
+    if name in kind.scalars:
+        return _load_scalar(context, builder, kind, address, *kind.scalars[name])
     index = 2 * list(kind.arrays).index(name)
     array_type = kind.arrays[name]
     word = ir.IntType(64)
     table = builder.inttoptr(address, word.as_pointer())
-    # The table never changes, so its entries need not be loaded again after every store.
-    invariant = builder.module.add_metadata([])
 
     def entry(k: int) -> Any:
-        loaded = builder.load(cgutils.gep_inbounds(builder, table, k))
-        loaded.set_metadata("invariant.load", invariant)
-        return loaded
+        return _entry(builder, table, k)
 
     array = make_array(array_type)(context, builder)
     item = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
@@ -106,3 +117,19 @@ def _lower(context: Any, builder: Any, kind: ByReferenceType, address: Any, name
         meminfo=None,
     )
     return array._getvalue()
+
+
+def _entry(builder: Any, table: Any, k: int) -> Any:
+    loaded = builder.load(cgutils.gep_inbounds(builder, table, k))
+    # The table never changes, so its entries need not be loaded again after every store.
+    loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return loaded
+
+
+def _load_scalar(context: Any, builder: Any, kind: ByReferenceType, address: Any, array: str, field: str) -> Any:
+    record = kind.arrays[array].dtype
+    table = builder.inttoptr(address, ir.IntType(64).as_pointer())
+    data = _entry(builder, table, 2 * list(kind.arrays).index(array))
+    place = builder.add(data, ir.Constant(ir.IntType(64), record.offset(field)))
+    pointer = builder.inttoptr(place, context.get_data_type(record.typeof(field)).as_pointer())
+    return context.unpack_value(builder, record.typeof(field), pointer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +14,25 @@ from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
 from preserve_gym.sim.anticipator import look_ahead_all
 from preserve_gym.sim.engine import run_until
+from preserve_gym.sim.histograms import METRICS, Histogram
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.routers import get_router
-from preserve_gym.sim.state import OFF, READY, REJECTED, STARTING, make_state
-from preserve_gym.sim.state import TOTALS as TOTALS_RECORD
+from preserve_gym.sim.routing import READS_ANTICIPATED, view_of
+from preserve_gym.sim.state import (
+    ANTICIPATORS,
+    COUNTS,
+    FINISHED,
+    HISTOGRAM_BINS,
+    OFF,
+    READY,
+    REJECTED,
+    ROUTER_WEIGHTS,
+    STARTING,
+    make_state,
+)
 from preserve_gym.traces.trace import Trace
 
 _LONG_AFTER_S = 1e15
-_RESULTS = (
-    "arrival_s",
-    "prompt_tokens",
-    "output_tokens",
-    "predicted_tokens",
-    "instance",
-    "first_scheduled_s",
-    "first_token_s",
-    "completed_s",
-    "preemptions",
-    "violated_s",
-)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ TOTALS: dict[str, str] = {
     "completed": "requests that completed",
     "compliant": "requests that completed within all deadlines",
     "output_tokens": "output tokens of the requests that completed",
+    "compliant_output_tokens": "of these, those of the requests that completed within all deadlines (goodput)",
     "violations": "SLO violations (need the true output length: for reward and metrics, not for policies)",
     "ttft_misses": "first tokens that were not there when due",
     "preemptions": "preemptions",
@@ -84,12 +85,16 @@ TOTALS: dict[str, str] = {
     "scale_downs": "instances cancelled or drained",
     "ttft_sum_s": "sum of TTFT over first_tokens, s",
     "decode_sum_s": "sum of the time from first token to completion over completed, s",
+    "e2e_sum_s": "sum of the time from arrival to completion over completed, s",
+    "generated_tokens": "output tokens generated, those of unfinished requests included",
+    "iterations": "iterations that have ended, summed over the instances",
+    "in_flight_s": "requests running and waiting, integrated over time, s",
+    "waiting_s": "requests waiting, integrated over time, s",
     "instance_s": "instance-seconds billed",
     "busy_s": "time in executed iterations, summed over the instances, s",
     "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
 }
-_RECORD_NAMES = TOTALS_RECORD.names or ()
-_COUNTED = tuple(name for name in TOTALS if name in _RECORD_NAMES)
+_COUNT_NAMES = COUNTS.names or ()
 
 
 class Cluster:
@@ -97,7 +102,8 @@ class Cluster:
 
     Args:
         config: the cluster.
-        trace: the requests; ``arrival_s`` is the simulation's clock.
+        trace: the requests; ``arrival_s`` is the simulation's clock. Totals and histograms are also kept
+            for each class of its ``request_class``.
         router: name of a built-in router, or a function made by ``@router``.
         predicted_tokens: predicted output tokens, int, shape (len(trace),), each >= 1. Default: the
             mean output of the trace for every request, that is, no prediction. None exceeds what the
@@ -106,7 +112,9 @@ class Cluster:
         start_s: the clock at the start; no request may arrive before.
         look_ahead: length of the look-ahead window in iterations.
         overload_use: KV use above which the look-ahead map counts as overload.
-        seed: of routers that draw at random, in [0, 2**63).
+        anticipator: which look-ahead map, PreServe's ``paper`` or its ``artifact``.
+        router_weights: what a router finds in ``view.weights``, up to 6 numbers >= 0.
+        seed: of routers and cold starts that are drawn at random, in [0, 2**63).
 
     Raises:
         InputError: on arguments that do not fit each other.
@@ -133,6 +141,8 @@ class Cluster:
         start_s: float = 0.0,
         look_ahead: int = 100,
         overload_use: float = 0.95,
+        anticipator: str = "paper",
+        router_weights: Sequence[float] = (),
         seed: int = 0,
     ) -> None:
         initial = config.min_instances if initial_instances is None else initial_instances
@@ -146,6 +156,8 @@ class Cluster:
             )
         if look_ahead < 1:
             raise InputError(f"look_ahead: expected at least 1 iteration, got {look_ahead!r}")
+        if anticipator not in ANTICIPATORS:
+            raise InputError(f"anticipator: expected one of {', '.join(ANTICIPATORS)}, got {anticipator!r}")
         n = len(trace)
         if n and trace.arrival_s[0] < start_s:
             raise InputError(f"start_s: {start_s} is after the first arrival at {trace.arrival_s[0]}")
@@ -158,31 +170,40 @@ class Cluster:
         elif np.shape(predicted_tokens) != (n,) or (n and np.min(predicted_tokens) < 1):
             raise InputError(f"predicted_tokens: expected {n} integers >= 1, one per request")
         longest = np.maximum(config.instance.max_model_len - prompt, 1)
+        self.classes, class_index = _number_classes(trace)
         self._state = state = make_state(
-            config, trace.arrival_s, prompt, trace.output_tokens, np.minimum(predicted_tokens, longest)
+            config,
+            trace.arrival_s,
+            prompt,
+            trace.output_tokens,
+            np.minimum(predicted_tokens, longest),
+            class_index,
+            start_s=start_s,
+            look_ahead=look_ahead,
+            anticipator=anticipator,
+            seed=seed,
         )
-        state.params["seed"] = seed
         state.requests["status"][rejected] = REJECTED
         state.instances["state"][:initial] = READY
-        state.instances["started_s"] = start_s
-        state.instances["blocks_since_s"] = start_s
-        state.totals["now_s"] = start_s
-        self._use = np.zeros(look_ahead)
-        self._ends = np.zeros(look_ahead)
         self._router = router
         self._prepare()
+        self.set_router_weights(router_weights)
 
     def _prepare(self) -> None:
         """What does not survive pickling: compiled functions, and views of the state."""
         self._route = get_router(self._router)
+        self._state.params["tracks_peaks"] = int(bool(self._route.reads & READS_ANTICIPATED))
         self._run = run_until()
+        self._view = view_of(self._state)
         # Plain arrays: reading fields of a recarray costs microseconds.
         self._instances = self._state.instances.view(np.ndarray)
         self._batches = self._state.batches.view(np.ndarray)
         self._record = self._state.totals.view(np.ndarray)
+        self._counts = self._state.counts.view(np.ndarray)
+        self._requests = self._state.requests.view(np.ndarray)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_route", "_run", "_instances", "_batches", "_record")
+        made = ("_route", "_run", "_view", "_instances", "_batches", "_record", "_counts", "_requests")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,7 +224,24 @@ class Cluster:
         """
         if not self.time_s <= time_s < np.inf:
             raise InputError(f"time_s: expected a finite time from {self.time_s} on, got {time_s!r}")
-        self._run(self._state, float(time_s), self._route, self._route.reads_kv)
+        self._play(float(time_s))
+
+    def _play(self, until_s: float) -> None:
+        self._run(self._state, self._view, until_s, self._route, self._route.reads)
+
+    def set_router_weights(self, weights: Sequence[float]) -> None:
+        """From now on the router finds ``weights`` in ``view.weights``; those not given are 0.
+
+        Raises:
+            InputError: unless they are at most 6 finite numbers >= 0.
+        """
+        values = np.asarray(weights, np.float64).reshape(-1)
+        if len(values) > ROUTER_WEIGHTS or not (np.isfinite(values) & (values >= 0)).all():
+            raise InputError(
+                f"router_weights: expected at most {ROUTER_WEIGHTS} finite numbers >= 0, got {weights!r}"
+            )
+        self._state.weights[:] = 0.0
+        self._state.weights[: len(values)] = values
 
     def scale_to(self, instances: int) -> None:
         """Ask for that many instances starting or ready, clipped to the bounds of the cluster.
@@ -218,23 +256,23 @@ class Cluster:
 
         The clock and the totals that depend on it lose their meaning: read them before.
         """
-        self._run(self._state, _LONG_AFTER_S, self._route, self._route.reads_kv)
+        self._play(_LONG_AFTER_S)
 
     def snapshot(self) -> Snapshot:
         """The cluster now. Looking changes nothing."""
-        instances, now = self._instances, self.time_s
+        cluster, instances, now = self._state, self._instances, self.time_s
         peak, overload = np.empty(len(instances)), np.empty(len(instances))
-        look_ahead_all(self._state, self._overload_use, self._use, self._ends, peak, overload)
+        look_ahead_all(cluster, self._overload_use, peak, overload)
         state = instances["state"].astype(np.int8)
         return Snapshot(
             time_s=now,
             state=state,
             ready_in_s=np.where(state == STARTING, instances["ready_at_s"] - now, 0.0),
-            running=instances["n_running"].copy(),
-            waiting=instances["n_waiting"].copy(),
-            queued_prefill_tokens=instances["queued_prefill_tokens"].copy(),
-            expected_tokens=instances["expected_tokens"].copy(),
-            kv_use=instances["blocks_used"] / self.config.instance.kv_blocks,
+            running=(cluster.in_flight - cluster.waiting).astype(np.int64),
+            waiting=cluster.waiting.astype(np.int64),
+            queued_prefill_tokens=cluster.queued_prefill_tokens.copy(),
+            expected_tokens=cluster.expected_tokens.copy(),
+            kv_use=cluster.blocks_used / self.config.instance.kv_blocks,
             anticipated_peak=peak,
             anticipated_overload=overload,
             target=int(np.count_nonzero((state == STARTING) | (state == READY))),
@@ -243,9 +281,12 @@ class Cluster:
 
     def totals(self) -> dict[str, float]:
         """Cumulative counts and sums since the start; ``TOTALS`` says what they are."""
-        instances, now = self._instances, self.time_s
-        values = dict(zip(_RECORD_NAMES, self._record[0].item(), strict=True))
-        totals: dict[str, float] = {name: values[name] for name in _COUNTED}
+        cluster, instances, now = self._state, self._instances, self.time_s
+        totals: dict[str, float] = {name: self._counts[name].sum().item() for name in _COUNT_NAMES}
+        for name in ("scale_ups", "scale_downs"):
+            totals[name] = self._record[name][0].item()
+        for name in ("generated_tokens", "iterations"):
+            totals[name] = instances[name].sum().item()
         on = instances["state"] != OFF
         totals["instance_s"] = float(instances["instance_s"].sum() + (now - instances["started_s"])[on].sum())
         # The part of an executing iteration that has passed counts as busy.
@@ -254,22 +295,108 @@ class Cluster:
         batch = 2 * np.arange(len(instances)) + instances["executing"]
         passed_s = now - (end_s - self._batches["duration_s"][batch])
         totals["busy_s"] = float(instances["busy_s"].sum() + passed_s[executing].sum())
-        block_s = instances["block_s"] + instances["blocks_used"] * (now - instances["blocks_since_s"])
+        since_s = now - instances["load_since_s"]
+        totals["in_flight_s"] = float((instances["in_flight_s"] + cluster.in_flight * since_s).sum())
+        totals["waiting_s"] = float((instances["waiting_s"] + cluster.waiting * since_s).sum())
+        block_s = instances["block_s"] + cluster.blocks_used * (now - instances["blocks_since_s"])
         totals["kv_use_s"] = float(block_s.sum() / self.config.instance.kv_blocks)
         return totals
+
+    def class_totals(self) -> pd.DataFrame:
+        """Those of ``TOTALS`` that belong to requests, one row per class of requests, indexed by class."""
+        index = pd.Index(self.classes, name="request_class")
+        return pd.DataFrame({name: self._counts[name].copy() for name in _COUNT_NAMES}, index=index)
+
+    def histogram(self, metric: str, request_class: int | None = None) -> Histogram:
+        """How often each time has occurred since the start.
+
+        Args:
+            metric: ``ttft_s``; ``itl_s`` (inter-token latency); of completed requests ``e2e_s``,
+                ``normalized_latency_s`` (E2E per output token) and ``tpot_s`` (of more than one token).
+            request_class: of one class only; not for ``itl_s``.
+
+        Raises:
+            InputError: if there is no such metric or class.
+        """
+        bins = self._state.histograms.reshape(-1, HISTOGRAM_BINS)
+        if metric == "itl_s" and request_class is None:
+            return Histogram(bins[-1].copy())
+        if metric not in METRICS:
+            names = ", ".join((*METRICS, "itl_s (of all classes only)"))
+            raise InputError(f"metric: expected one of {names}, got {metric!r}")
+        by_class = bins[METRICS.index(metric) : -1 : len(METRICS)]
+        if request_class is None:
+            return Histogram(by_class.sum(axis=0))
+        if request_class not in self.classes:
+            known = ", ".join(map(str, self.classes))
+            raise InputError(f"request_class: expected one of {known}, got {request_class!r}")
+        return Histogram(by_class[self.classes.index(request_class)].copy())
 
     def results(self) -> pd.DataFrame:
         """One row per request that has arrived, in order of arrival.
 
         Columns: ``arrival_s``, ``prompt_tokens``, ``output_tokens``, ``predicted_tokens``, ``instance``
         (-1: rejected), ``first_scheduled_s``, ``first_token_s``, ``completed_s`` (NaN: not yet),
-        ``preemptions``, ``violated_s`` (when the first missed deadline passed; NaN: none), ``rejected``.
-        Times are on the simulation's clock.
+        ``preemptions``, ``violated_s`` (when the first missed deadline passed; NaN: none), ``rejected``,
+        and ``request_class`` if the trace has classes. Times are on the simulation's clock.
         """
-        requests = self._state.requests[: int(self._record["arrived"][0])]
-        columns = {name: requests[name].copy() for name in _RESULTS}
-        columns["rejected"] = requests["status"] == REJECTED
+        cluster, n = self._state, int(self._record["next_request"][0])
+        requests = self._requests[:n]
+        rejected = requests["status"] == REJECTED
+        first_token_s = requests["first_token_s"].copy()
+        completed_s = np.where(requests["status"] == FINISHED, requests["token_s"], np.nan)
+        columns = {
+            "arrival_s": requests["arrival_s"].copy(),
+            "prompt_tokens": requests["prompt_tokens"].copy(),
+            "output_tokens": requests["output_tokens"].copy(),
+            "predicted_tokens": requests["predicted_tokens"].copy(),
+            "instance": cluster.instance_of[:n].copy(),
+            "first_scheduled_s": cluster.first_scheduled_s[:n].copy(),
+            "first_token_s": first_token_s,
+            "completed_s": completed_s,
+            "preemptions": cluster.preemptions[:n].copy(),
+            "violated_s": self._violated_s(requests, rejected, first_token_s, completed_s),
+            "rejected": rejected,
+        }
+        if len(self.classes) > 1:
+            columns["request_class"] = np.array(self.classes)[requests["request_class"]]
         return pd.DataFrame(columns)
+
+    def _violated_s(
+        self,
+        requests: NDArray[np.void],
+        rejected: NDArray[np.bool_],
+        first_token_s: NDArray[np.float64],
+        completed_s: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """When the first missed deadline of each request passed, NaN if none has; float64 of shape (n,)."""
+        slo = self.config.slo
+        arrival_s = requests["arrival_s"]
+        extra_tokens = requests["output_tokens"] - 1
+        violated_s = np.where(rejected, arrival_s, np.inf)
+
+        def miss(deadline_s: NDArray[np.float64], done_s: NDArray[np.float64]) -> None:
+            missed = ~rejected & (deadline_s <= self.time_s) & ~(done_s <= deadline_s)
+            violated_s[missed] = np.minimum(violated_s, deadline_s)[missed]
+
+        if slo.ttft_s is not None:
+            per_token_s = slo.ttft_per_prompt_token_s * requests["prompt_tokens"]
+            first_token_deadline_s = arrival_s + slo.ttft_s + per_token_s
+            miss(first_token_deadline_s, first_token_s)
+            if slo.tpot_s is not None:
+                miss(first_token_deadline_s + slo.tpot_s * extra_tokens, completed_s)
+        if slo.normalized_latency_s is not None:
+            miss(arrival_s + slo.normalized_latency_s * requests["output_tokens"], completed_s)
+        violated_s[np.isinf(violated_s)] = np.nan
+        return violated_s
+
+
+def _number_classes(trace: Trace) -> tuple[list[int], NDArray[np.int32] | None]:
+    """The classes of ``trace`` in ascending order, and for each request which of them it has."""
+    if trace.request_class is None or len(trace) == 0:
+        return [0], None
+    classes, index = np.unique(trace.request_class, return_inverse=True)
+    return [int(k) for k in classes], index.astype(np.int32)
 
 
 def fit_requests(

@@ -8,8 +8,16 @@ takes follow from how many requests have a multiple of the block size computed (
 
 from __future__ import annotations
 
+import numpy as np
+
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import DECODING, LEAVING, Record, State
+
+_WHICH = (1 << 31) - 1
+"""Of an entry of the heap, the bits that tell the request."""
+
+MAX_STEPS = 2**31 - 2**29
+"""An instance may have come so far when a request reaches it, for its steps to fit 31 bits to the end."""
 
 
 @kernel
@@ -58,50 +66,58 @@ def join_decoding(s: State, i: int, r: int) -> None:
         request.status = LEAVING
         return
     request.status = DECODING
+    if request.lag != 0:
+        instance.n_lagging += 1
     instance.decode_context += request.prefill_target + 1
     s.residues[residue_of(p.block_size, i, request.prefill_target, instance.steps)] += 1
-    _push(s, i * p.max_num_seqs, instance.n_decoding, instance.steps + left, r)
+    _push(s, i * p.max_num_seqs, instance.n_decoding, ((instance.steps + left) << 31) + r)
     instance.n_decoding += 1
 
 
 @kernel
 def leave_decoding(s: State, i: int, r: int) -> None:
     """Request ``r`` decodes no more: it is preempted, or passed over in this step."""
-    p, instance = s.params[0], s.instances[i]
+    p, instance, request = s.params[0], s.instances[i], s.requests[r]
+    if is_lagging(instance, request):
+        instance.n_lagging -= 1
     base = i * p.max_num_seqs
     k = base
-    while s.finish_of[k] != r:
+    left = request.output_tokens - request.generated
+    entry = ((np.int64(request.first_step) + left) << 31) + r
+    while s.finish[k] != entry:
         k += 1
     _forget(s, i, r)
     last = base + instance.n_decoding  # _forget has counted it out
-    step, of = s.finish_step[last], s.finish_of[last]
     if k < last:
         # The last entry fills the hole, and moves down or up to its place.
-        _pull(s, base, k - base, instance.n_decoding, step, of)
-        _push(s, base, k - base, s.finish_step[k], s.finish_of[k])
+        _pull(s, base, k - base, instance.n_decoding, s.finish[last])
+        _push(s, base, k - base, s.finish[k])
+
+
+@kernel
+def is_lagging(instance: Record, request: Record) -> bool:
+    """Whether a decoding request has missed a step and not been in one since."""
+    return request.lag != 0 and request.first_step == instance.steps
 
 
 @kernel
 def next_finish(s: State, i: int) -> int:
     """The step in which the next decoding request gets its last token; there must be one."""
-    return s.finish_step[i * s.params[0].max_num_seqs]
+    return s.finish[i * s.params[0].max_num_seqs] >> 31
 
 
 @kernel
-def advance_decoding(s: State, i: int, b: int) -> None:
-    """Count one step; requests that get their last token in it leave, and are noted in batch ``b``."""
+def finish_due(s: State, i: int, b: int) -> None:
+    """Requests that get their last token in the step just counted leave, and are noted in batch ``b``."""
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
     base = i * p.max_num_seqs
-    instance.steps += 1
-    instance.decode_context += instance.n_decoding
-    while instance.n_decoding > 0 and s.finish_step[base] == instance.steps:
-        r = s.finish_of[base]
+    while instance.n_decoding > 0 and s.finish[base] >> 31 == instance.steps:
+        r = s.finish[base] & _WHICH
         _forget(s, i, r)
-        last = base + instance.n_decoding
         if instance.n_decoding > 0:
-            _pull(s, base, 0, instance.n_decoding, s.finish_step[last], s.finish_of[last])
+            _pull(s, base, 0, instance.n_decoding, s.finish[base + instance.n_decoding])
         s.requests[r].status = LEAVING
-        s.batch_requests[b * p.max_num_seqs + batch.n_done] = r
+        s.batch_requests[b * 2 * p.max_num_seqs + batch.n_done] = r
         batch.n_done += 1
 
 
@@ -116,33 +132,29 @@ def _forget(s: State, i: int, r: int) -> None:
 
 
 @kernel
-def _push(s: State, base: int, size: int, step: int, r: int) -> None:
+def _push(s: State, base: int, size: int, entry: int) -> None:
     """Add to the heap of ``size`` entries at ``base``."""
     k = size
     while k > 0:
-        parent = (k - 1) // 2
-        if s.finish_step[base + parent] <= step:
+        parent = (k - 1) >> 1
+        if s.finish[base + parent] <= entry:
             break
-        s.finish_step[base + k] = s.finish_step[base + parent]
-        s.finish_of[base + k] = s.finish_of[base + parent]
+        s.finish[base + k] = s.finish[base + parent]
         k = parent
-    s.finish_step[base + k] = step
-    s.finish_of[base + k] = r
+    s.finish[base + k] = entry
 
 
 @kernel
-def _pull(s: State, base: int, k: int, size: int, step: int, r: int) -> None:
+def _pull(s: State, base: int, k: int, size: int, entry: int) -> None:
     """Fill the hole at ``k`` in the heap of ``size`` entries with an entry that is not above it."""
     while True:
         child = 2 * k + 1
         if child >= size:
             break
-        if child + 1 < size and s.finish_step[base + child + 1] < s.finish_step[base + child]:
+        if child + 1 < size and s.finish[base + child + 1] < s.finish[base + child]:
             child += 1
-        if s.finish_step[base + child] >= step:
+        if s.finish[base + child] >= entry:
             break
-        s.finish_step[base + k] = s.finish_step[base + child]
-        s.finish_of[base + k] = s.finish_of[base + child]
+        s.finish[base + k] = s.finish[base + child]
         k = child
-    s.finish_step[base + k] = step
-    s.finish_of[base + k] = r
+    s.finish[base + k] = entry

@@ -7,51 +7,74 @@ the caller (who looks and scales), then arrivals in the order of the trace, then
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
-from numba import boolean, float64, typeof, types, void
+from numba import float64, int64, typeof, types, void
 
 from preserve_gym.config import ClusterConfig, InstanceConfig
 from preserve_gym.latency.law import LatencyLaw
-from preserve_gym.sim.execution import advance, enqueue
-from preserve_gym.sim.jit import typed_kernel
+from preserve_gym.sim.anticipator import bound_peaks, find_peak
+from preserve_gym.sim.decoding import MAX_STEPS
+from preserve_gym.sim.execution import advance, advance_due, enqueue
+from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.lifecycle import update_ready
-from preserve_gym.sim.routers import ROUTER_SIGNATURE, RequestView, RouterView
-from preserve_gym.sim.slo import decide, violate, watch
+from preserve_gym.sim.routing import (
+    READS_ANTICIPATED,
+    READS_KV,
+    READS_THROUGHPUT,
+    ROUTER_SIGNATURE,
+    RequestView,
+    view_of,
+)
+from preserve_gym.sim.slo import decide, slot_ends_s, watch
 from preserve_gym.sim.state import READY, REJECTED, State, make_state
 
+TICK_S = 10.0
+"""Span over which throughputs are measured, as vLLM logs them."""
 
-def _run_until(s: State, t: float, route: Any, exact_blocks: bool) -> None:
-    p, totals = s.params[0], s.totals[0]
+
+def _run_until(s: State, view: Any, t: float, route: Any, reads: int) -> None:
+    totals = s.totals[0]
     next_ready = update_ready(s, totals.now_s)
+    next_slot = slot_ends_s(s)
     r = totals.next_request
     while r < len(s.requests) and s.requests[r].arrival_s < t:
         request = s.requests[r]
         now = request.arrival_s
-        for i in range(len(s.instances)):
-            if s.quiet_until_s[i] <= now or (exact_blocks and s.quiet_until_s[i] < math.inf):
-                advance(s, i, now)
+        if reads & READS_THROUGHPUT:
+            _measure_throughput(s, now)
+        advance_due(s, now)
         if next_ready <= now:
             next_ready = update_ready(s, now)
-        if totals.n_deadlines > 0 and s.deadline_s[0] <= now:
-            decide(s, now)  # here and not only at the end, so that the heap stays small
-        totals.arrived += 1
-        totals.prompt_tokens += request.prompt_tokens
-        totals.predicted_tokens += request.predicted_tokens
+        if next_slot <= now:
+            decide(s, now)
+            next_slot = slot_ends_s(s)
+        counts = s.counts[request.request_class]
+        counts.arrived += 1
+        counts.prompt_tokens += request.prompt_tokens
+        counts.predicted_tokens += request.predicted_tokens
         if request.status == REJECTED:
-            totals.rejected += 1
-            violate(totals, request, now)
+            counts.rejected += 1
+            counts.violations += 1
         else:
-            i = route(
-                RouterView(
-                    s.instances, s.ready, totals.n_ready, totals.routed, p.seed, p.kv_blocks, p.block_size
-                ),
-                RequestView(now, np.int64(request.prompt_tokens), np.int64(request.predicted_tokens)),
-            )
+            seen = RequestView(now, np.int64(request.prompt_tokens), np.int64(request.predicted_tokens))
+            if reads & READS_ANTICIPATED:
+                bound_peaks(s, now, seen.prompt_tokens, seen.predicted_tokens)
+            i = route(view, seen)
+            while (
+                reads & (READS_KV | READS_ANTICIPATED) and 0 <= i < len(s.instances) and s.refined_for[i] != r
+            ):
+                s.refined_for[i] = r
+                if s.quiet_until_s[i] > now:
+                    advance(s, i, now)
+                if reads & READS_ANTICIPATED:
+                    find_peak(s, i, now, seen.prompt_tokens, seen.predicted_tokens)
+                i = route(view, seen)
             if i < 0 or i >= len(s.instances) or s.instances[i].state != READY:
                 raise ValueError("the router returned an instance that is not ready")
+            if s.instances[i].steps > MAX_STEPS:
+                raise OverflowError("an instance has been busy for more iterations than can be numbered")
             totals.routed += 1
             if s.quiet_until_s[i] > now:
                 advance(s, i, now)
@@ -59,6 +82,8 @@ def _run_until(s: State, t: float, route: Any, exact_blocks: bool) -> None:
             watch(s, r)
         r += 1
         totals.next_request = r
+    if reads & READS_THROUGHPUT and r < len(s.requests):
+        _measure_throughput(s, t)
     for i in range(len(s.instances)):
         advance(s, i, t)
     update_ready(s, t)
@@ -66,21 +91,37 @@ def _run_until(s: State, t: float, route: Any, exact_blocks: bool) -> None:
     totals.now_s = t
 
 
+@kernel
+def _measure_throughput(s: State, now: float) -> None:
+    """Measure the throughput at every tick up to ``now``."""
+    totals = s.totals[0]
+    while s.params[0].start_s + TICK_S * totals.tick <= now:
+        tick_s = s.params[0].start_s + TICK_S * totals.tick
+        for i in range(len(s.instances)):
+            advance(s, i, tick_s)
+            instance = s.instances[i]
+            s.prompt_throughput[i] = (instance.first_prompt_tokens - instance.tick_prompt_tokens) / TICK_S
+            s.generation_throughput[i] = (instance.generated_tokens - instance.tick_generated_tokens) / TICK_S
+            instance.tick_prompt_tokens = instance.first_prompt_tokens
+            instance.tick_generated_tokens = instance.generated_tokens
+        totals.tick += 1
+
+
 @functools.cache
 def run_until() -> Any:
-    """The compiled event loop ``(state, t, router, exact_blocks) -> None``.
+    """The compiled event loop ``(state, view, t, router, reads) -> None``.
 
     Plays everything that happens up to ``t``: iterations ending by ``t``, arrivals before ``t``,
     scheduling turns before ``t``, deadlines up to ``t``. The first call compiles it, or loads it from
     the cache on disk.
 
-    With ``exact_blocks`` the router sees ``blocks_used`` as it is at the arrival; without, instances that
-    just decode are not brought up to date for it, which is faster. Raises ValueError if the router returns
-    an instance that is not ready.
+    ``reads`` says what the router reads, see ``routing``. Raises ValueError if the router returns an
+    instance that is not ready.
     """
     instance = InstanceConfig(latency=LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=2)
     none = np.zeros(0, np.int32)
     state = make_state(ClusterConfig(instance=instance), np.zeros(0), none, none, none)
-    return typed_kernel(void(typeof(state), float64, types.FunctionType(ROUTER_SIGNATURE), boolean))(
-        _run_until
+    signature = void(
+        typeof(state), typeof(view_of(state)), float64, types.FunctionType(ROUTER_SIGNATURE), int64
     )
+    return typed_kernel(signature)(_run_until)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+from preserve_gym.sim.draws import uniform
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import DRAINING, OFF, READY, STARTING, State
+from preserve_gym.sim.state import DRAINING, GHOST_SLOTS, OFF, READY, STARTING, State
+
+_FIRST_DRAW = 1 << 62
+"""Far from the draws of routers, which count requests."""
 
 
 @kernel
@@ -54,9 +58,7 @@ def scale_to(s: State, target: int, now: float) -> None:
                 i += 1
             if i == len(s.instances):
                 break
-            s.instances[i].state = STARTING
-            s.instances[i].started_s = now
-            s.instances[i].ready_at_s = now + s.params[0].cold_start_s
+            _start(s, i, now)
         wanted += 1
         s.totals[0].scale_ups += 1
     while wanted > target:
@@ -66,7 +68,7 @@ def scale_to(s: State, target: int, now: float) -> None:
             s.instances[i].instance_s += s.instances[i].ready_at_s - s.instances[i].started_s
         else:
             i = _least_loaded_ready(s)
-            if s.instances[i].n_running + s.instances[i].n_waiting == 0:
+            if s.in_flight[i] == 0:
                 s.instances[i].state = OFF
                 s.instances[i].instance_s += now - s.instances[i].started_s
             else:
@@ -76,6 +78,21 @@ def scale_to(s: State, target: int, now: float) -> None:
         wanted -= 1
         s.totals[0].scale_downs += 1
     update_ready(s, now)
+
+
+@kernel
+def _start(s: State, i: int, now: float) -> None:
+    """Begin the cold start of slot ``i``; where there are several, draw how long it takes."""
+    instance = s.instances[i]
+    k = 0
+    if len(s.cold_starts_s) > 1:
+        k = int(uniform(s.params[0].seed, _FIRST_DRAW + s.totals[0].starts) * len(s.cold_starts_s))
+    instance.state = STARTING
+    instance.started_s = now
+    instance.ready_at_s = now + s.cold_starts_s[k]
+    s.totals[0].starts += 1
+    for slot in range(i * GHOST_SLOTS, (i + 1) * GHOST_SLOTS):
+        s.ghost_step[slot] = -1
 
 
 @kernel
@@ -103,10 +120,7 @@ def _latest_starting(s: State) -> int:
 @kernel
 def _least_loaded_ready(s: State) -> int:
     found = -1
-    fewest = 0
     for i in range(len(s.instances)):
-        if s.instances[i].state == READY:
-            requests = s.instances[i].n_running + s.instances[i].n_waiting
-            if found < 0 or requests <= fewest:
-                found, fewest = i, requests
+        if s.instances[i].state == READY and (found < 0 or s.in_flight[i] <= s.in_flight[found]):
+            found = i
     return found

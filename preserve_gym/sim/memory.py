@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import Record
+from preserve_gym.sim.state import Record, State
 
 
 @kernel
@@ -13,8 +13,15 @@ def blocks_for(p: Record, tokens: int) -> int:
 
 
 @kernel
-def take_blocks(instance: Record, blocks: int, now: float) -> None:
-    """Take ``blocks`` blocks (give back, if negative) at time ``now``."""
-    instance.block_s += instance.blocks_used * (now - instance.blocks_since_s)
+def free_blocks(s: State, i: int) -> int:
+    """Blocks of instance ``i`` that nobody holds."""
+    return s.params[0].kv_blocks - s.blocks_used[i]
+
+
+@kernel
+def take_blocks(s: State, i: int, blocks: int, now: float) -> None:
+    """Take ``blocks`` blocks (give back, if negative) of instance ``i`` at time ``now``."""
+    instance = s.instances[i]
+    instance.block_s += s.blocks_used[i] * (now - instance.blocks_since_s)
     instance.blocks_since_s = now
-    instance.blocks_used += blocks
+    s.blocks_used[i] += blocks

@@ -1,111 +1,24 @@
-"""Routers: compiled functions ``(view, request) -> instance``, called at each arrival.
-
-All have one signature, so the engine is compiled once and takes any of them. Write your own::
-
-    from preserve_gym import router
-
-    @router
-    def shortest_prefill_queue(view, request):
-        best = view.ready[0]
-        for i in view.ready[: view.n_ready]:
-            if view.instances[i].queued_prefill_tokens < view.instances[best].queued_prefill_tokens:
-                best = i
-        return best
-
-It must return one of ``view.ready[:view.n_ready]``.
-"""
+"""The built-in routers, by name."""
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
-from numba import float64, from_dtype, int64, types
-from numpy.typing import NDArray
+from typing import Any
 
 from preserve_gym.errors import InputError
-from preserve_gym.sim.jit import kernel, typed_kernel
-from preserve_gym.sim.state import I8, INSTANCE
+from preserve_gym.sim.draws import uniform
+from preserve_gym.sim.routing import RequestView, RouterView, router
 
-
-class RouterView(NamedTuple):
-    """What a router sees of the cluster at an arrival.
-
-    ``instances[i]`` has, among others: ``n_running`` (requests in the batch), ``n_waiting`` (in the queue),
-    ``queued_prefill_tokens`` (prompts of requests there without a first token), ``expected_tokens``
-    (prompt plus predicted output of requests there) and ``blocks_used`` (KV-cache blocks).
-    """
-
-    instances: NDArray[np.void]  # (max_instances,)
-    ready: I8  # slots that are ready, ascending; the first n_ready count
-    n_ready: int
-    routed: int  # requests routed before this one
-    seed: int  # of the cluster, for ``uniform(view.seed, k)``
-    kv_blocks: int  # usable KV-cache blocks of an instance
-    block_size: int  # tokens in a block
-
-
-class RequestView(NamedTuple):
-    """What a router sees of the request."""
-
-    arrival_s: float
-    prompt_tokens: np.int64
-    predicted_tokens: np.int64  # predicted, never true, output tokens
-
-
-ROUTER_SIGNATURE = int64(
-    types.NamedTuple(
-        (
-            types.Array(from_dtype(INSTANCE), 1, "C"),
-            types.Array(int64, 1, "C"),
-            int64,
-            int64,
-            int64,
-            int64,
-            int64,
-        ),
-        RouterView,
-    ),
-    types.NamedTuple((float64, int64, int64), RequestView),
+LINEAR_FEATURES = (
+    "queued prefill tokens",
+    "KV use",
+    "expected tokens",
+    "requests in flight",
+    "requests waiting",
+    "anticipated tokens",
 )
-
-
-def router(function: Callable[[Any, Any], int] | None = None, *, reads_kv: bool = True) -> Any:
-    """Compile ``function(view: RouterView, request: RequestView) -> int`` into a router.
-
-    Args:
-        function: compiled if given; otherwise a decorator is returned.
-        reads_kv: whether it reads ``blocks_used``. Without, instances that just decode need not be brought
-            up to date at each arrival, which is faster; ``blocks_used`` may then be too low.
-    """
-    if function is None:
-        return functools.partial(router, reads_kv=reads_kv)
-    compiled = typed_kernel(ROUTER_SIGNATURE)(function)
-    compiled.reads_kv = reads_kv
-    return compiled
-
-
-@kernel
-def uniform(seed: int, draw: int) -> float:
-    """The ``draw``-th random number of ``seed``, in [0, 1), with 32 random bits.
-
-    A router keeps no state, so it draws by number: ``view.routed`` differs for every request.
-    """
-    x = _mix((seed & 0xFFFFFFFF) ^ 0x9E3779B9)
-    x = _mix(x ^ (seed >> 32))
-    x = _mix(x ^ (draw & 0xFFFFFFFF))
-    x = _mix(x ^ (draw >> 32))
-    return x * 2.0**-32
-
-
-@kernel
-def _mix(x: int) -> int:
-    """A bijection of 32-bit numbers that scatters them; no product exceeds 63 bits."""
-    x = (((x >> 16) ^ x) * 0x45D9F3B) & 0xFFFFFFFF
-    x = (((x >> 16) ^ x) * 0x45D9F3B) & 0xFFFFFFFF
-    return (x >> 16) ^ x
+"""What ``linear`` weighs, in the order of its weights, each as a share of what an instance holds."""
 
 
 def _round_robin(view: RouterView, request: RequestView) -> int:
@@ -130,36 +43,36 @@ def _power_of_two(view: RouterView, request: RequestView) -> int:
     if second >= first:
         second += 1
     a, b = view.ready[first], view.ready[second]
-    requests_a = view.instances[a].n_running + view.instances[a].n_waiting
-    requests_b = view.instances[b].n_running + view.instances[b].n_waiting
-    return b if requests_b < requests_a else a
+    return b if view.in_flight[b] < view.in_flight[a] else a
 
 
 def _least_requests(view: RouterView, request: RequestView) -> int:
     """Fewest requests running and waiting (join the shortest queue); ties to the lowest slot."""
-    best, least = -1, 0
-    for i in view.ready[: view.n_ready]:
-        requests = view.instances[i].n_running + view.instances[i].n_waiting
-        if best < 0 or requests < least:
-            best, least = i, requests
+    best, least = view.ready[0], view.in_flight[view.ready[0]]
+    for k in range(1, view.n_ready):
+        i = view.ready[k]
+        if view.in_flight[i] < least:
+            best, least = i, view.in_flight[i]
     return best
 
 
 def _least_kv(view: RouterView, request: RequestView) -> int:
     """Fewest KV-cache blocks in use; ties to the lowest slot."""
-    best, least = -1, 0
-    for i in view.ready[: view.n_ready]:
-        if best < 0 or view.instances[i].blocks_used < least:
-            best, least = i, view.instances[i].blocks_used
+    best, least = view.ready[0], view.blocks_used[view.ready[0]]
+    for k in range(1, view.n_ready):
+        i = view.ready[k]
+        if view.blocks_used[i] < least:
+            best, least = i, view.blocks_used[i]
     return best
 
 
 def _least_tokens(view: RouterView, request: RequestView) -> int:
     """Fewest outstanding tokens, prompts plus predicted outputs; ties to the lowest slot."""
-    best, least = -1, 0
-    for i in view.ready[: view.n_ready]:
-        if best < 0 or view.instances[i].expected_tokens < least:
-            best, least = i, view.instances[i].expected_tokens
+    best, least = view.ready[0], view.expected_tokens[view.ready[0]]
+    for k in range(1, view.n_ready):
+        i = view.ready[k]
+        if view.expected_tokens[i] < least:
+            best, least = i, view.expected_tokens[i]
     return best
 
 
@@ -171,8 +84,115 @@ def _preserve(view: RouterView, request: RequestView) -> int:
     decode token. Ties to the lowest slot. Source: arXiv 2504.03702 and its artifact.
     """
     best, least = -1, 0
-    for i in view.ready[: view.n_ready]:
-        score = 2 * view.instances[i].queued_prefill_tokens + view.instances[i].expected_tokens
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        score = 2 * view.queued_prefill_tokens[i] + view.expected_tokens[i]
+        if best < 0 or score < least:
+            best, least = i, score
+    return best
+
+
+def _preserve_look_ahead(view: RouterView, request: RequestView) -> int:
+    """PreServe's router as the text of its paper suggests: on the look-ahead map.
+
+    Prompt tokens queued there plus the peak of the map over the look-ahead window with the new request
+    added, both in tokens; least first, ties to the lowest slot. Source: arXiv 2504.03702.
+    """
+    best, least = -1, 0
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        score = view.queued_prefill_tokens[i] + view.anticipated_tokens[i]
+        if best < 0 or score < least:
+            best, least = i, score
+    return best
+
+
+def _llumnix(view: RouterView, request: RequestView) -> int:
+    """Llumnix: highest freeness, ``(free blocks - waiting blocks) / requests``; infinite for an empty one.
+
+    Ties to the lowest slot. Source: Sun et al., "Llumnix" (OSDI 2024).
+    """
+    best, most = -1, 0.0
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        freeness = math.inf
+        if view.in_flight[i] > 0:
+            free = view.kv_blocks - view.blocks_used[i] - view.waiting_blocks[i]
+            freeness = free / view.in_flight[i]
+        if best < 0 or freeness > most:
+            best, most = i, freeness
+    return best
+
+
+def _llm_d(view: RouterView, request: RequestView) -> int:
+    """The endpoint picker of llm-d (Gateway API Inference Extension), without its prefix scorer.
+
+    ``2*queue + 2*kv``, highest first: queue is 1 for the shortest waiting queue, 0 for the longest and
+    linear in between; kv is the free share of the KV cache. Ties to the lowest slot.
+    """
+    fewest, longest = view.waiting[view.ready[0]], view.waiting[view.ready[0]]
+    for k in range(1, view.n_ready):
+        waiting = view.waiting[view.ready[k]]
+        fewest, longest = min(fewest, waiting), max(longest, waiting)
+    best, most = -1, 0.0
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        queue = 1.0
+        if longest > fewest:
+            queue = (longest - view.waiting[i]) / (longest - fewest)
+        score = 2.0 * queue + 2.0 * (1.0 - view.blocks_used[i] / view.kv_blocks)
+        if best < 0 or score > most:
+            best, most = i, score
+    return best
+
+
+def _aibrix_throughput(view: RouterView, request: RequestView) -> int:
+    """AIBrix's throughput policy: least ``2*prompt + generation`` tokens/s; ties to the lowest slot."""
+    best, least = -1, 0.0
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        score = 2.0 * view.prompt_throughput[i] + view.generation_throughput[i]
+        if best < 0 or score < least:
+            best, least = i, score
+    return best
+
+
+def _prism(view: RouterView, request: RequestView) -> int:
+    """PRISM: ``(1e-6*P*P*(1 + h) + 1e-3*(P + D)) * (1 + KV use)``, least first.
+
+    P prompt tokens and D predicted output tokens of the request; h = abs(P - m)/(P + m), m the mean prompt
+    of the requests there, 0 where there are none. Ties to the lowest slot.
+    """
+    prompt, predicted = request.prompt_tokens, request.predicted_tokens
+    best, least = -1, 0.0
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        unlike = 0.0
+        if view.in_flight[i] > 0:
+            mean = view.prompt_tokens[i] / view.in_flight[i]
+            unlike = abs(prompt - mean) / (prompt + mean)
+        use = view.blocks_used[i] / view.kv_blocks
+        score = (1e-6 * prompt * prompt * (1.0 + unlike) + 1e-3 * (prompt + predicted)) * (1.0 + use)
+        if best < 0 or score < least:
+            best, least = i, score
+    return best
+
+
+def _linear(view: RouterView, request: RequestView) -> int:
+    """The least weighted sum of ``LINEAR_FEATURES``; ``router_weights`` >= 0; ties to the lowest slot."""
+    capacity = view.kv_blocks * view.block_size
+    w = view.weights
+    best, least = -1, 0.0
+    for k in range(view.n_ready):
+        i = view.ready[k]
+        score = (
+            w[0] * (view.queued_prefill_tokens[i] / capacity)
+            + w[1] * (view.blocks_used[i] / view.kv_blocks)
+            + w[2] * (view.expected_tokens[i] / capacity)
+            + w[3] * (view.in_flight[i] / view.max_num_seqs)
+            + w[4] * (view.waiting[i] / view.max_num_seqs)
+            + w[5] * (view.anticipated_tokens[i] / capacity)
+        )
         if best < 0 or score < least:
             best, least = i, score
     return best
@@ -186,8 +206,22 @@ ROUTERS: dict[str, Callable[[RouterView, RequestView], int]] = {
     "least-kv": _least_kv,
     "least-tokens": _least_tokens,
     "preserve": _preserve,
+    "preserve-look-ahead": _preserve_look_ahead,
+    "llumnix": _llumnix,
+    "llm-d": _llm_d,
+    "aibrix-throughput": _aibrix_throughput,
+    "prism": _prism,
+    "linear": _linear,
 }
-_READS_KV = {"least-kv"}
+_READS: dict[str, tuple[str, ...]] = {
+    "least-kv": ("kv",),
+    "preserve-look-ahead": ("anticipated",),
+    "llumnix": ("kv",),
+    "llm-d": ("kv",),
+    "aibrix-throughput": ("throughput",),
+    "prism": ("kv",),
+    "linear": ("kv", "anticipated"),
+}
 _compiled: dict[str, Any] = {}
 
 
@@ -198,11 +232,11 @@ def get_router(name_or_router: Any) -> Any:
         InputError: if there is no router of that name.
     """
     if not isinstance(name_or_router, str):
-        if not hasattr(name_or_router, "reads_kv"):
+        if not hasattr(name_or_router, "reads"):
             raise InputError(f"router: expected a name or a function made by @router, got {name_or_router!r}")
         return name_or_router
     if name_or_router not in ROUTERS:
         raise InputError(f"router: expected one of {', '.join(ROUTERS)}, got {name_or_router!r}")
     if name_or_router not in _compiled:
-        _compiled[name_or_router] = router(ROUTERS[name_or_router], reads_kv=name_or_router in _READS_KV)
+        _compiled[name_or_router] = router(ROUTERS[name_or_router], reads=_READS.get(name_or_router, ()))
     return _compiled[name_or_router]

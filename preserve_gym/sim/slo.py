@@ -1,8 +1,12 @@
 """SLO violations: counted once, when a request's first missed deadline passes.
 
-A binary heap holds the next deadline of every request that still has one. The completion deadline
-depends on the true output length, so violations exist in rewards and metrics only; a controller can
-see the missed first tokens (``ttft_misses``).
+Every deadline waits in a wheel: a slot for each short span of time, in which requests are linked, and around
+which time goes. When a slot is over, its requests are looked at; one whose next deadline belongs to a later
+round, or that has another deadline, goes back into the wheel. So a deadline costs the same however many
+there are. What a request missed is read off its outcome, so nothing is noted.
+
+The completion deadline depends on the true output length, so violations exist in rewards and metrics only;
+a controller can see the missed first tokens (``ttft_misses``).
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ from __future__ import annotations
 import math
 
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import Record, State
+from preserve_gym.sim.state import DEADLINE_SLOTS, FINISHED, Record, State
+
+_END_OF_TIME_S = 1e15
 
 
 @kernel
@@ -32,84 +38,85 @@ def completion_deadline_s(p: Record, request: Record) -> float:
 
 
 @kernel
+def missed_first_token(request: Record, deadline: float) -> bool:
+    """Whether the first token was not there at its ``deadline``, which has passed."""
+    return not request.first_token_s <= deadline
+
+
+@kernel
+def missed_completion(request: Record, deadline: float) -> bool:
+    """Whether the request was not complete at its ``deadline``, which has passed."""
+    return request.status != FINISHED or request.token_s > deadline
+
+
+@kernel
 def watch(s: State, r: int) -> None:
     """Request ``r`` has arrived: watch the earlier of its deadlines."""
-    first_token = first_token_deadline_s(s.params[0], s.requests[r])
-    completion = completion_deadline_s(s.params[0], s.requests[r])
-    if first_token <= completion:
-        if first_token < math.inf:
-            _push(s, first_token, r)
-    else:
-        _push(s, completion, ~r)
+    p, request = s.params[0], s.requests[r]
+    _insert(s, r, min(first_token_deadline_s(p, request), completion_deadline_s(p, request)))
+
+
+@kernel
+def slot_ends_s(s: State) -> float:
+    """When the first slot that is not over ends."""
+    return (s.totals[0].deadline_slot + 1) / s.params[0].deadline_slots_per_s
 
 
 @kernel
 def decide(s: State, t: float) -> None:
     """Decide every deadline up to ``t``; all iterations that end by ``t`` must have been played."""
     p, totals = s.params[0], s.totals[0]
-    while totals.n_deadlines > 0 and s.deadline_s[0] <= t:
-        deadline = s.deadline_s[0]
-        key = s.deadline_of[0]
-        _pop(s)
-        if key >= 0:
-            request = s.requests[key]
-            completion = completion_deadline_s(p, request)
-            if not request.first_token_s <= deadline:
-                totals.ttft_misses += 1
-                violate(totals, request, deadline)
-            elif deadline <= completion < math.inf and not request.completed_s <= completion:
-                _push(s, completion, ~key)
-        else:
-            request = s.requests[~key]
-            if not request.completed_s <= deadline:
-                violate(totals, request, deadline)
-                first_token = first_token_deadline_s(p, request)
-                if deadline < first_token < math.inf and not request.first_token_s <= deadline:
-                    _push(s, first_token, ~key)
+    last = _slot(p, t)
+    due = -1
+    # One round sees every slot, however far ``t`` is.
+    for slot in range(totals.deadline_slot, min(last, totals.deadline_slot + DEADLINE_SLOTS - 1) + 1):
+        r = s.deadline_head[slot % DEADLINE_SLOTS]
+        s.deadline_head[slot % DEADLINE_SLOTS] = -1
+        while r >= 0:
+            behind = s.deadline_next[r]
+            s.deadline_next[r] = due
+            due = r
+            r = behind
+    # Only now, as what goes back may go into one of these slots.
+    while due >= 0:
+        behind = s.deadline_next[due]
+        _judge(s, due, totals.decided_s, t)
+        due = behind
+    totals.deadline_slot = last
+    totals.decided_s = t
 
 
 @kernel
-def violate(totals: Record, request: Record, when: float) -> None:
-    """Charge ``request`` with a violation, unless it has been."""
-    if math.isnan(request.violated_s):
-        request.violated_s = when
-        totals.violations += 1
+def _judge(s: State, r: int, after: float, t: float) -> None:
+    """Decide the deadlines of request ``r`` in (``after``, ``t``], and wait for the next one."""
+    p, request = s.params[0], s.requests[r]
+    first_token, completion = first_token_deadline_s(p, request), completion_deadline_s(p, request)
+    counts = s.counts[request.request_class]
+    violated = False
+    if after < first_token <= t and missed_first_token(request, first_token):
+        counts.ttft_misses += 1
+        violated = not (completion < first_token and missed_completion(request, completion))
+    if after < completion <= t and missed_completion(request, completion):
+        # At equal times it counts once.
+        violated = violated or not (first_token <= completion and missed_first_token(request, first_token))
+    if violated:
+        counts.violations += 1
+    later = math.inf
+    if first_token > t:
+        later = first_token
+    if t < completion < later:
+        later = completion
+    _insert(s, r, later)
 
 
 @kernel
-def _push(s: State, deadline: float, key: int) -> None:
-    totals = s.totals[0]
-    k = totals.n_deadlines
-    totals.n_deadlines += 1
-    while k > 0:
-        parent = (k - 1) // 2
-        if s.deadline_s[parent] <= deadline:
-            break
-        s.deadline_s[k] = s.deadline_s[parent]
-        s.deadline_of[k] = s.deadline_of[parent]
-        k = parent
-    s.deadline_s[k] = deadline
-    s.deadline_of[k] = key
+def _slot(p: Record, t: float) -> int:
+    return int(min(t, _END_OF_TIME_S) * p.deadline_slots_per_s)
 
 
 @kernel
-def _pop(s: State) -> None:
-    totals = s.totals[0]
-    totals.n_deadlines -= 1
-    size = totals.n_deadlines
-    deadline = s.deadline_s[size]
-    key = s.deadline_of[size]
-    k = 0
-    while True:
-        child = 2 * k + 1
-        if child >= size:
-            break
-        if child + 1 < size and s.deadline_s[child + 1] < s.deadline_s[child]:
-            child += 1
-        if s.deadline_s[child] >= deadline:
-            break
-        s.deadline_s[k] = s.deadline_s[child]
-        s.deadline_of[k] = s.deadline_of[child]
-        k = child
-    s.deadline_s[k] = deadline
-    s.deadline_of[k] = key
+def _insert(s: State, r: int, deadline: float) -> None:
+    if deadline < math.inf:
+        slot = _slot(s.params[0], deadline) % DEADLINE_SLOTS
+        s.deadline_next[r] = s.deadline_head[slot]
+        s.deadline_head[slot] = r

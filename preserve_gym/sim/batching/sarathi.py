@@ -41,9 +41,9 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
         if n > 0:
             add_chunk(s, b, s.prefilling[k], n)
     while batch.tokens < p.max_num_batched_tokens and not no_room(s, i):
-        r = admit(s, i, start)
+        r = admit(s, i, now, start)
         known = s.requests[r].prefill_target
-        take_blocks(instance, blocks_for(p, known), now)
+        take_blocks(s, i, blocks_for(p, known), now)
         add_chunk(s, b, r, min(known, p.max_num_batched_tokens - batch.tokens))
     return close_batch(s, i, b)
 

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 from preserve_gym.sim.batching.common import (
     add_chunk,
+    add_decode,
     admit,
     close_batch,
     evict_last,
     no_tokens,
     skip_decoding,
+    take_step,
 )
 from preserve_gym.sim.decoding import blocks_of_step, computed_tokens
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.memory import blocks_for, take_blocks
+from preserve_gym.sim.memory import blocks_for, free_blocks, take_blocks
+from preserve_gym.sim.queues import running
 from preserve_gym.sim.state import DECODING, PREFILLING, Record, State
 
 
@@ -41,17 +44,13 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     if _order_matters(s, i):
         evicted = _walk(s, i, b, now)
     else:
-        blocks = blocks_of_step(s, i)
-        if blocks > 0:
-            take_blocks(instance, blocks, now)
-        batch.tokens = instance.n_decoding
-        batch.context = instance.decode_context
+        take_step(s, i, b, blocks_of_step(s, i), now)
         for k in range(i * p.max_num_seqs, i * p.max_num_seqs + instance.n_prefilling):
             request = s.requests[s.prefilling[k]]
             n = _chunk(p, request.prefill_target - request.computed, p.max_num_batched_tokens - batch.tokens)
-            take_blocks(instance, _blocks_more(p, request.computed, n), now)
+            take_blocks(s, i, _blocks_more(p, request.computed, n), now)
             add_chunk(s, b, s.prefilling[k], n)
-    if not evicted:
+    if not evicted and s.waiting[i] > 0:
         _admit_waiting(s, i, b, now, start)
     return close_batch(s, i, b)
 
@@ -60,7 +59,7 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
 def stuck(s: State, i: int) -> bool:
     """Whether nothing that waits at instance ``i`` can be admitted while its running requests decode on."""
     p, instance = s.params[0], s.instances[i]
-    if instance.n_waiting == 0 or instance.n_running >= p.max_num_seqs:
+    if s.waiting[i] == 0 or running(s, i) >= p.max_num_seqs:
         return True
     budget = p.max_num_batched_tokens - instance.n_decoding
     return budget <= 0 or not _fits(s, i, budget)
@@ -84,7 +83,7 @@ def _blocks_more(p: Record, computed: int, n: int) -> int:
 def _order_matters(s: State, i: int) -> bool:
     """Whether memory or the budget runs out on the running requests."""
     p, instance = s.params[0], s.instances[i]
-    free = p.kv_blocks - instance.blocks_used - blocks_of_step(s, i)
+    free = free_blocks(s, i) - blocks_of_step(s, i)
     budget = p.max_num_batched_tokens - instance.n_decoding
     for k in range(i * p.max_num_seqs, i * p.max_num_seqs + instance.n_prefilling):
         if budget <= 0:
@@ -124,14 +123,13 @@ def _walk(s: State, i: int, b: int, now: float) -> bool:
             r = request.next
             continue
         need = _blocks_more(p, computed, n)
-        while need > p.kv_blocks - instance.blocks_used:
+        while need > free_blocks(s, i):
             evicted = True
             if evict_last(s, i, now) == r:
                 return True
-        take_blocks(instance, need, now)
+        take_blocks(s, i, need, now)
         if request.status == DECODING:
-            batch.tokens += 1
-            batch.context += computed + 1
+            add_decode(batch, computed)
         else:
             add_chunk(s, b, r, n)
         r = request.next
@@ -144,7 +142,7 @@ def _fits(s: State, i: int, budget: int) -> bool:
     p, instance = s.params[0], s.instances[i]
     request = s.requests[instance.waiting_head]
     known = request.prompt_tokens + request.generated
-    free = p.kv_blocks - instance.blocks_used
+    free = free_blocks(s, i)
     if p.full_isl_gate == 1 and blocks_for(p, known) > free:
         return False
     n = _chunk(p, known, known)
@@ -157,12 +155,12 @@ def _fits(s: State, i: int, budget: int) -> bool:
 
 @kernel
 def _admit_waiting(s: State, i: int, b: int, now: float, start: float) -> None:
-    p, instance, batch = s.params[0], s.instances[i], s.batches[b]
-    while instance.n_waiting > 0 and instance.n_running < p.max_num_seqs:
+    p, batch = s.params[0], s.batches[b]
+    while s.waiting[i] > 0 and running(s, i) < p.max_num_seqs:
         budget = p.max_num_batched_tokens - batch.tokens
         if budget <= 0 or not _fits(s, i, budget):
             return
-        r = admit(s, i, start)
+        r = admit(s, i, now, start)
         n = _chunk(p, s.requests[r].prefill_target, budget)
-        take_blocks(instance, blocks_for(p, n), now)
+        take_blocks(s, i, blocks_for(p, n), now)
         add_chunk(s, b, r, n)

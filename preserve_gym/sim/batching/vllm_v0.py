@@ -42,8 +42,8 @@ def schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
             break
         longest = max(longest, n)
         admitted += 1
-        r = admit(s, i, start)
-        take_blocks(instance, blocks_for(p, n), now)
+        r = admit(s, i, now, start)
+        take_blocks(s, i, blocks_for(p, n), now)
         add_chunk(s, b, r, n)
     if admitted > 0:
         batch.advances = 0

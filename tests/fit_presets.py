@@ -31,7 +31,8 @@ from preserve_gym.latency.presets import PRESETS, FitError, Preset
 FloatArray = NDArray[np.float64]
 REGIONS = ("decode_only", "prefill_only", "mixed")
 REGION_SHARES = (0.70, 0.08, 0.22)  # of the batches; a request prefills once and then decodes for long
-LAYERS = 32  # of every model here
+LAYERS = 32  # of both Llamas
+QWEN3_32B_LAYERS, QWEN3_32B_HIDDEN, QWEN3_32B_VOCABULARY = 64, 5120, 151_936
 FIT_SEED, CHECK_SEED = 0, 1
 BATCHES = 2000
 
@@ -165,19 +166,22 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 # Profiles -----------------------------------------------------------------------------------------------
 
 
-def llmservingsim_rtx4090(folder: Path) -> Profile:
-    """Llama-3.1-8B on an RTX 4090: every layer, measured inside vLLM 0.19 by LLMServingSim.
+def llmservingsim(
+    folder: Path, name: str, layers: int, collectives_us: Callable[[Batch], float] = lambda batch: 0.0
+) -> Profile:
+    """A model on a GPU, every layer of it measured inside vLLM 0.19 by LLMServingSim.
 
     Decodes of one batch share a kernel whose cost is looked up at their mean context; of several
     prefill chunks the largest shares the kernel with the decodes (as measured) and each further one
-    adds its own.
+    adds its own. ``collectives_us`` is what GPUs that share the model spend on exchanging data.
     """
-    name = "llmservingsim_rtx4090_llama-3.1-8b"
-    dense, heads, attention = (read(folder, f"{name}_{op}") for op in ("dense", "per_sequence", "attention"))
+    parts = ("dense", "per_sequence", "attention")
+    dense, heads, attention = (read(folder, f"llmservingsim_{name}_{part}") for part in parts)
     times = dense.pivot(index="tokens", columns="layer", values="time_us")
-    block = ["qkv_proj", "rotary_emb", "o_proj", "gate_up_proj", "act_fn", "down_proj"]
+    in_block = {"qkv_proj", "qk_norm", "rotary_emb", "o_proj", "gate_up_proj", "act_fn", "down_proj"}
+    block = [layer for layer in times.columns if layer in in_block]
     once = times["embedding"] + times["final_layernorm"]
-    total_us = LAYERS * (times[block].sum(axis=1) + 2 * times["layernorm"]) + once
+    total_us = layers * (times[block].sum(axis=1) + 2 * times["layernorm"]) + once
     tokens_us = curve(
         pd.DataFrame({"tokens": times.index, "us": total_us}).reset_index(drop=True), "tokens", "us"
     )
@@ -188,26 +192,24 @@ def llmservingsim_rtx4090(folder: Path) -> Profile:
     decode_us = surface(pure, "n_decode", "kv_decode", "time_us")
     joint = attention[attention.prefill_chunk > 0]
     prefill_us = surface(joint[joint.n_decode == 0], "prefill_chunk", "kv_prefill", "time_us")
-    with_decodes = joint[joint.n_decode > 0]
-    chunk_axis = np.unique(with_decodes.prefill_chunk.to_numpy(float))
-    before_axis = np.unique(with_decodes.kv_prefill.to_numpy(float))
+    # Chunks have axes of their own: the grids of the RTX PRO 6000 are two, one laid over the other.
     mixed = {
-        (x, y): surface(
-            with_decodes[(with_decodes.prefill_chunk == x) & (with_decodes.kv_prefill == y)],
-            "n_decode",
-            "kv_decode",
-            "time_us",
-        )
-        for x, y in itertools.product(chunk_axis, before_axis)
+        float(chunk): {
+            float(before): surface(cell, "n_decode", "kv_decode", "time_us")
+            for before, cell in rows.groupby("kv_prefill")
+        }
+        for chunk, rows in joint[joint.n_decode > 0].groupby("prefill_chunk")
     }
+    chunk_axis = np.array(list(mixed))
 
     def joint_us(chunk: float, before: float, decodes: int, cached: float) -> float:
         i = int(np.clip(np.searchsorted(chunk_axis, chunk) - 1, 0, len(chunk_axis) - 2))
-        j = int(np.clip(np.searchsorted(before_axis, before) - 1, 0, len(before_axis) - 2))
-        chunks, befores = chunk_axis[i : i + 2], before_axis[j : j + 2]
-        at_chunk = [
-            line(before, befores, np.array([mixed[x, y](decodes, cached) for y in befores])) for x in chunks
-        ]
+        chunks, at_chunk = chunk_axis[i : i + 2], []
+        for x in chunks:
+            axis = np.array(list(mixed[x]))
+            j = int(np.clip(np.searchsorted(axis, before) - 1, 0, len(axis) - 2))
+            near = axis[j : j + 2]
+            at_chunk.append(line(before, near, np.array([mixed[x][y](decodes, cached) for y in near])))
         return line(chunk, chunks, np.array(at_chunk))
 
     def seconds(batch: Batch) -> float:
@@ -220,9 +222,51 @@ def llmservingsim_rtx4090(folder: Path) -> Profile:
             attention_us += (
                 joint_us(tokens, before, decodes, cached) if shared else prefill_us(tokens, before)
             )
-        return 1e-6 * (tokens_us(batch.tokens) + sequences_us(batch.sequences) + LAYERS * attention_us)
+        per_batch_us = tokens_us(batch.tokens) + sequences_us(batch.sequences) + collectives_us(batch)
+        return 1e-6 * (per_batch_us + layers * attention_us)
 
-    return Profile(seconds, lambda tokens, before: 1e-6 * LAYERS * prefill_us(tokens, before))
+    return Profile(seconds, lambda tokens, before: 1e-6 * layers * prefill_us(tokens, before))
+
+
+# Two RTX PRO 6000 on one PCIe host: bytes of a GPU, microseconds of NCCL's all-reduce and all-gather inside
+# a CUDA graph. LLMServingSim measured them on 2026-09-08, on the machine of its profiles (profiler/perf/
+# RTXPRO6000/hardware.yaml, commit e08dc388d0e919df6ef92623f943e092e8ea20b3). After the host was set up anew
+# (ACS and IOMMU off) they took about half on 2026-09-26; these are the ones nearest to the run of April.
+RTX_PRO_6000_COLLECTIVES_US = pd.DataFrame(
+    [
+        (10_240, 16.24, 14.52),
+        (40_960, 17.5, 16.44),
+        (139_264, 22.78, 20.15),
+        (327_680, 30.6, 30.36),
+        (557_056, 42.64, 46.12),
+        (1_114_112, 78.36, 84.1),
+        (1_310_720, 90.59, 95.45),
+        (2_228_224, 148.95, 154.57),
+        (5_242_880, 335.41, 352.81),
+        (8_912_896, 566.73, 589.39),
+        (16_777_216, 1051.83, 1093.41),
+        (20_971_520, 1309.13, 1362.23),
+    ],
+    columns=["bytes", "all_reduce", "all_gather"],
+)
+
+
+def qwen3_32b_collectives() -> Callable[[Batch], float]:
+    """What two RTX PRO 6000 spend on exchanging data for one iteration of Qwen3-32B, in microseconds.
+
+    LLMServingSim profiles each GPU's share of the layers on one GPU, so none of this is in its profile: an
+    all-reduce of the hidden states (bf16) after the embedding and twice in every layer, and an all-gather
+    of the logits.
+    """
+    all_reduce_us = curve(RTX_PRO_6000_COLLECTIVES_US, "bytes", "all_reduce")
+    all_gather_us = curve(RTX_PRO_6000_COLLECTIVES_US, "bytes", "all_gather")
+
+    def us(batch: Batch) -> float:
+        hidden_bytes = 2 * QWEN3_32B_HIDDEN * batch.tokens
+        logits_bytes = 2 * QWEN3_32B_VOCABULARY // 2 * batch.sequences
+        return (2 * QWEN3_32B_LAYERS + 1) * all_reduce_us(hidden_bytes) + all_gather_us(logits_bytes)
+
+    return us
 
 
 def vidur_linear_ms(folder: Path, name: str) -> Callable[[float], float]:
@@ -320,7 +364,11 @@ def mha_equivalence_error(folder: Path) -> FloatArray:
 
 
 PROFILES: dict[str, Callable[[Path], Profile]] = {
-    "llama-3.1-8b_rtx-4090_tp1": llmservingsim_rtx4090,
+    "llama-3.1-8b_rtx-4090_tp1": lambda folder: llmservingsim(folder, "rtx4090_llama-3.1-8b", LAYERS),
+    "llama-3.1-8b_rtx-pro-6000_tp1": lambda folder: llmservingsim(folder, "rtxpro6000_llama-3.1-8b", LAYERS),
+    "qwen3-32b_rtx-pro-6000_tp2": lambda folder: llmservingsim(
+        folder, "rtxpro6000_qwen3-32b_tp2", QWEN3_32B_LAYERS, qwen3_32b_collectives()
+    ),
     "llama-3.1-8b_a100-80gb_tp1": a100_llama31_8b,
     "llama-2-7b_a100-80gb_tp1": a100_llama2_7b,
 }
@@ -404,31 +452,36 @@ def refit(preset: Preset, folder: Path) -> tuple[LatencyLaw, FitError]:
 BYTES_PER_GIB = 2**30
 LLAMA_31_8B_WEIGHT_BYTES = 2 * 8_030_261_248
 LLAMA_31_8B_BLOCK_BYTES = 16 * LAYERS * 2 * 8 * 128 * 2  # tokens, layers, K and V, heads, dims, bf16
-A100_80GB_MEMORY_BYTES = 79.15 * BYTES_PER_GIB  # as CUDA reports it
+QWEN3_32B_TP2_WEIGHT_BYTES = 2 * 32_762_123_264 // 2  # of one of two GPUs
+QWEN3_32B_TP2_BLOCK_BYTES = 16 * QWEN3_32B_LAYERS * 2 * 4 * 128 * 2
+# Memory as CUDA reports it. That of the RTX PRO 6000 (Blackwell, 96 GB) is in LLMServingSim's later runs.
+A100_80GB_MEMORY_BYTES = 79.15 * BYTES_PER_GIB
+RTX_PRO_6000_MEMORY_BYTES = 101_976_440_832
 
 
-def a100_llama31_8b_kv_blocks(folder: Path) -> int:
+def kv_blocks(
+    folder: Path, memory_bytes: float, weight_bytes: int, block_bytes: int, utilization: float = 0.9
+) -> int:
     """KV blocks as vLLM sizes its pool: its share of the memory less weights and working memory.
 
-    The working memory (activations, CUDA) is that of the RTX 4090 run: same model, same limits.
+    The working memory (activations, CUDA) is that of the RTX 4090 run with Llama-3.1-8B and the same token
+    budget; 0.9 is vLLM's default share.
     """
     meta = json.loads((real_run(folder) / "meta.json").read_text())
     cache = meta["kv_cache"]
-    utilization = cache["gpu_memory_utilization"]
     working = (
-        utilization * meta["hardware"]["device_total_memory_bytes"]
+        cache["gpu_memory_utilization"] * meta["hardware"]["device_total_memory_bytes"]
         - LLAMA_31_8B_WEIGHT_BYTES
         - cache["num_gpu_blocks"] * LLAMA_31_8B_BLOCK_BYTES
     )
-    pool = utilization * A100_80GB_MEMORY_BYTES - LLAMA_31_8B_WEIGHT_BYTES - working
-    return int(pool // LLAMA_31_8B_BLOCK_BYTES)
+    return int((utilization * memory_bytes - weight_bytes - working) // block_bytes)
 
 
 # Check against real vLLM -------------------------------------------------------------------------------
 
 
-def real_run(folder: Path) -> Path:
-    return folder / "golden" / "real_vllm" / "rtx4090_llama-3.1-8b"
+def real_run(folder: Path, name: str = "rtx4090_llama-3.1-8b") -> Path:
+    return folder / "golden" / "real_vllm" / name
 
 
 def decode_throughput_check(law: LatencyLaw, kv_tokens: int, folder: Path) -> pd.DataFrame:

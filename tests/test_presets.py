@@ -23,7 +23,7 @@ def test_law_is_positive_and_grows_with_every_kind_of_work(known: Preset) -> Non
     law = known.instance["latency"]
     assert min(dataclasses.astuple(law)) > 0
     light = law.iteration_s(1, 100, 0)
-    assert 0.005 < light < 0.05  # one decode of a 7-8 B model takes 5 to 50 ms on these cards
+    assert 0.005 < light < 0.05  # one decode takes 5 to 50 ms with these models and cards
     assert light < law.iteration_s(2, 100, 0) < law.iteration_s(2, 200, 0) < law.iteration_s(2, 200, 1e6)
 
 
@@ -59,7 +59,7 @@ def test_every_preset_says_where_it_comes_from_and_how_good_it_is(known: Preset)
     error = known.fit_error
     assert 0 < error.decode_only < error.overall < min(error.mixed, error.prefill_only)
     assert error.overall < 6
-    assert max(dataclasses.astuple(error)) < 12
+    assert max(dataclasses.astuple(error)) < 13
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,12 @@ def test_every_preset_says_where_it_comes_from_and_how_good_it_is(known: Preset)
         ("Llama-3.1-8B", "rtx4090", "llama-3.1-8b_rtx-4090_tp1"),
         ("meta-llama/Meta-Llama-3.1-8B", "A100", "llama-3.1-8b_a100-80gb_tp1"),
         ("meta-llama/Llama-2-7b-chat-hf", "NVIDIA A100-SXM4-80GB", "llama-2-7b_a100-80gb_tp1"),
+        ("meta-llama/Llama-3.1-8B", "RTXPRO6000", "llama-3.1-8b_rtx-pro-6000_tp1"),
+        ("Qwen/Qwen3-32B", "NVIDIA RTX PRO 6000 Blackwell Server Edition", "qwen3-32b_rtx-pro-6000_tp2"),
     ],
 )
 def test_common_spellings(model: str, gpu: str, name: str) -> None:
-    assert find(model, gpu).name == name
+    assert find(model, gpu, tp=int(name[-1])).name == name
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,7 @@ def test_common_spellings(model: str, gpu: str, name: str) -> None:
         ("llama-3.1-8b", "h100", 1, "llama-3.1-8b on a100-80gb with tp 1"),
         ("llama-3.1-8b", "rtx-4090", 2, "llama-3.1-8b on rtx-4090 with tp 1"),
         ("llama-2-13b", "a100", 1, "llama-2-7b on a100-80gb with tp 1"),
+        ("qwen3-32b", "rtx-pro-6000", 1, "qwen3-32b on rtx-pro-6000 with tp 2"),
         ("", "", 0, "llama-"),
     ],
 )
@@ -127,9 +130,29 @@ def test_refit_reproduces_the_preset(known: Preset, data_dir: Path) -> None:
 def test_kv_blocks_follow_from_the_memory(data_dir: Path) -> None:
     cache = json.loads((fit_presets.real_run(data_dir) / "meta.json").read_text())["kv_cache"]
     assert preset("llama-3.1-8b", "rtx-4090")["num_gpu_blocks"] == cache["num_gpu_blocks"]
-    assert preset("llama-3.1-8b", "a100-80gb")["num_gpu_blocks"] == (
-        fit_presets.a100_llama31_8b_kv_blocks(data_dir)
-    )
+    llama = fit_presets.LLAMA_31_8B_WEIGHT_BYTES, fit_presets.LLAMA_31_8B_BLOCK_BYTES
+    qwen = fit_presets.QWEN3_32B_TP2_WEIGHT_BYTES, fit_presets.QWEN3_32B_TP2_BLOCK_BYTES
+    a100, pro_6000 = fit_presets.A100_80GB_MEMORY_BYTES, fit_presets.RTX_PRO_6000_MEMORY_BYTES
+    for known, memory_bytes, model in (
+        (find("llama-3.1-8b", "a100-80gb"), a100, llama),
+        (find("llama-3.1-8b", "rtx-pro-6000"), pro_6000, llama),
+        (find("qwen3-32b", "rtx-pro-6000", tp=2), pro_6000, qwen),
+    ):
+        assert known.instance["num_gpu_blocks"] == fit_presets.kv_blocks(data_dir, memory_bytes, *model)
+    # What vLLM 0.28 logged at 0.92 of the memory, in later runs of LLMServingSim (meta.json).
+    for logged, model in ((35_913, llama), (28_884, qwen)):
+        computed = fit_presets.kv_blocks(data_dir, pro_6000, *model, utilization=0.92)
+        assert computed == pytest.approx(logged, rel=0.02)
+
+
+def test_exchange_between_gpus_is_small_for_one_decode_and_half_of_a_full_prefill(data_dir: Path) -> None:
+    profile = fit_presets.PROFILES["qwen3-32b_rtx-pro-6000_tp2"](data_dir)
+    exchange_us = fit_presets.qwen3_32b_collectives()
+    for batch, share in (
+        (fit_presets.Batch((1300,), ()), 0.08),
+        (fit_presets.Batch((), ((2048, 0),)), 0.48),
+    ):
+        assert 1e-6 * exchange_us(batch) / profile.iteration_s(batch) == pytest.approx(share, abs=0.01)
 
 
 def test_sequences_stand_in_for_kv_heads(data_dir: Path) -> None:

@@ -164,6 +164,13 @@ def test_llumnix() -> None:
     assert routed(*requests, initial=2, router=ROUTERS["llumnix"], **limits) == [0, 1, 1, 0, 1]
 
 
+def test_llumnix_counts_the_blocks_waited_for() -> None:
+    # 10 blocks. Instance 0: (10-2-8)/2 = 0, instance 1: (10-5-1)/2 = 2.
+    requests = (0.0, 2, 9), (0.0, 5, 5), (0.5, 8, 1), (0.5, 1, 1), (0.5, 1, 1)
+    router = placed(0, 1, 0, 1, then="llumnix")
+    assert routed(*requests, initial=2, router=router, num_gpu_blocks=11)[4] == 1
+
+
 def test_llumnix_below_zero() -> None:
     # 10 blocks. Instance 0: (10-6-5)/2 = -0.5, instance 1: (10-6-5-1)/3 = -2/3.
     requests = (0.0, 6, 5), (0.0, 6, 5), (0.5, 5, 1), (0.5, 5, 1), (0.5, 1, 1), (0.5, 1, 1)
@@ -172,23 +179,23 @@ def test_llumnix_below_zero() -> None:
 
 
 def test_llm_d() -> None:
-    # Of 10 blocks 1, 5 and 9 are used: KV scores 0.9, 0.5 and 0.1, twice. Queue scores, twice, by requests
-    # waiting: (2, 1, 0): 0, 1, 2; so 1.8, 2.0, 2.2. (2, 1, 1): 0, 2, 2; so 1.8, 3.0, 2.2. (2, 2, 1):
-    # 0, 0, 2; so 1.8, 1.0, 2.2. (2, 2, 2): 2, 2, 2; so 3.8, 3.0, 2.2.
-    running = (0.0, 1, 9), (0.0, 5, 6), (0.0, 9, 2)
+    # Of 10 blocks 5, 1 and 9 are used: KV scores, twice, 1.0, 1.8 and 0.2. Queue scores, twice, by requests
+    # waiting: (2, 1, 0): 0, 1, 2; so 1.0, 2.8, 2.2. (2, 2, 0), and then (2, 2, 1): 0, 0, 2; so 1.0, 1.8, 2.2.
+    # (2, 2, 2): 2, 2, 2; so 3.0, 3.8, 2.2.
+    running = (0.0, 5, 6), (0.0, 1, 9), (0.0, 9, 2)
     waiting = [(0.5, 1, 1)] * 7
     router = placed(0, 1, 2, 0, 0, 1, then="llm_d")
     instances = routed(*running, *waiting, initial=3, router=router, num_gpu_blocks=11)
-    assert instances[6:] == [2, 1, 2, 0]
+    assert instances[6:] == [1, 2, 2, 1]
 
 
 def test_aibrix_throughput() -> None:
     # Before the first tick all throughputs are 0.
     router = ROUTERS["aibrix_throughput"]
     assert routed((9.0, 5, 9), (9.9, 5, 9), initial=2, router=router) == [0, 0]
-    # Instance 0 has two requests, with prompts of 10 tokens together, instance 1 has one, of 22. At 10:
-    # 2*1.0 + 2.0 < 2*2.2 + 1.0. At 20 and until 30: 2*0.1 + 2.1, with the fourth, > 1.0.
-    requests = (0.0, 5, 30), (0.0, 5, 30), (0.0, 22, 30), (10.0, 1, 1), (20.0, 1, 1), (20.5, 1, 1)
+    # Instance 0 has two requests, with prompts of 10 tokens together, instance 1 has one, of 17. At 10:
+    # 2*1.0 + 2.0 < 2*1.7 + 1.0. At 20 and until 30: 2*0.1 + 2.1, with the fourth, > 1.0.
+    requests = (0.0, 5, 30), (0.0, 5, 30), (0.0, 17, 30), (10.0, 1, 1), (20.0, 1, 1), (20.5, 1, 1)
     router = placed(0, 0, 1, then="aibrix_throughput")
     assert routed(*requests, initial=2, router=router)[3:] == [0, 1, 1]
 
@@ -302,6 +309,14 @@ def test_linear(weights: tuple[float, ...], instance: int) -> None:
     assert second == [0.2, 10 / 50, 0.21, 1 / 8, 0.0, 0.06]
     cluster.run_until(math.inf)
     assert cluster.requests[3].instance == instance
+
+
+def test_linear_weighs_the_anticipated_peak() -> None:
+    # At 1.5, 2 iterations ahead: 10, 11 and 4, 5, and 5, 6 of the new one: 17 and 11 tokens.
+    requests = (0.0, 10, 9, 3), (0.0, 4, 9, 20), (1.5, 5, 1, 2)
+    router = placed(0, 1, then="linear")
+    weights = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    assert routed(*requests, initial=2, router=router, router_weights=weights, look_ahead=2)[2] == 1
 
 
 # The anticipator.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
         f"{config['trace']['name']}{scale}, {which}: {summary['arrived'].mean():,.0f} requests in "
         f"{_duration(float(summary['horizon_s'].mean()))}. {cluster['min_instances']} to "
         f"{cluster['max_instances']} instances of {cluster['instance']['name']}, cold start "
-        f"{cluster['cold_start_s']:g} s. SLO: {_slo(cluster['slo'])}. "
+        f"{_cold_start(cluster['cold_start_s'])}. SLO: {_slo(cluster['slo'])}. "
         f"Forecast: {_FORECASTS.get(workload['forecaster'], workload['forecaster'])}. "
         f"Output lengths: {_LENGTHS.get(workload['predictor'], workload['predictor'])}."
     )
@@ -93,6 +94,13 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 3600.0:.1f} h" if seconds >= 7200.0 else f"{seconds / 60.0:.1f} min"
+
+
+def _cold_start(cold_start_s: float | Sequence[float]) -> str:
+    if not isinstance(cold_start_s, Sequence):
+        return f"{cold_start_s:g} s"
+    mean_s = math.fsum(cold_start_s) / len(cold_start_s)
+    return f"drawn from {len(cold_start_s):,} of mean {mean_s:.4g} s"
 
 
 def _slo(slo: Mapping[str, float | None]) -> str:

@@ -6,10 +6,12 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from preserve_gym.errors import InputError
 from preserve_gym.latency.law import LatencyLaw
@@ -56,6 +58,24 @@ def _check(config: object, name: str, low: float, high: float = math.inf, *, int
         bound = f"in [{low:.15g}, {high:.15g}]" if high < math.inf else f">= {low:.15g}"
         raise InputError(f"{type(config).__name__}.{name}: expected {kind} {bound}, got {value!r}")
     object.__setattr__(config, name, int(value) if isinstance(value, Integral) else float(value))
+
+
+def _check_numbers(config: object, name: str, most: int) -> None:
+    """Refuse all but a finite number >= 0 or up to ``most`` of them; store a float or a tuple of floats."""
+    value: Any = getattr(config, name)
+    allowed: Any = Real
+    where = f"{type(config).__name__}.{name}"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if several and not 1 <= len(value) <= most:
+        raise InputError(f"{where}: expected 1 to {most:,} numbers, got {len(value):,}")
+    for k, number in enumerate(value if several else [value]):
+        if isinstance(number, bool) or not isinstance(number, allowed) or not 0.0 <= number < math.inf:
+            entry = f"{where}[{k}]" if several else where
+            kind = "a finite number >= 0" if several else "a finite number >= 0, or a sequence of them"
+            raise InputError(f"{entry}: expected {kind}, got {number!r}")
+    object.__setattr__(config, name, tuple(map(float, value)) if several else float(value))
 
 
 def _check_bool(config: object, name: str) -> None:
@@ -235,7 +255,8 @@ class ClusterConfig:
         slo: deadlines of a request.
         min_instances, max_instances: bounds of the autoscaler; starting, ready and draining
             instances together never exceed ``max_instances``.
-        cold_start_s: from the decision to start an instance until it is ready.
+        cold_start_s: from the decision to start an instance until it is ready: a number, or measured
+            cold starts, at most 10,000, of which each start draws one.
         too_long: what happens to a request that can never fit (prompt + output above
             ``max_model_len`` or the KV pool): ``reject`` counts it as one violation,
             ``clip_prompt`` shortens its prompt until it fits.
@@ -245,7 +266,7 @@ class ClusterConfig:
     slo: SloConfig = field(default_factory=SloConfig)
     min_instances: int = 1
     max_instances: int = 16
-    cold_start_s: float = 60.0
+    cold_start_s: float | tuple[float, ...] = 60.0
     too_long: Literal["reject", "clip_prompt"] = "reject"
 
     def __post_init__(self) -> None:
@@ -253,12 +274,18 @@ class ClusterConfig:
         _nest(self, "slo", SloConfig)
         _check(self, "min_instances", 1, 2**20, integer=True)
         _check(self, "max_instances", self.min_instances, 2**20, integer=True)
-        _check(self, "cold_start_s", 0.0)
-        if not math.isfinite(self.cold_start_s):
-            raise InputError(
-                f"ClusterConfig.cold_start_s: expected a finite number, got {self.cold_start_s!r}"
-            )
+        _check_numbers(self, "cold_start_s", 10_000)
         _check_choice(self, "too_long", ("reject", "clip_prompt"))
+
+    @property
+    def cold_starts_s(self) -> tuple[float, ...]:
+        """The cold starts that each start draws from; at least one."""
+        return self.cold_start_s if isinstance(self.cold_start_s, tuple) else (self.cold_start_s,)
+
+    @property
+    def mean_cold_start_s(self) -> float:
+        """What a cold start takes in the mean."""
+        return math.fsum(self.cold_starts_s) / len(self.cold_starts_s)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ClusterConfig:

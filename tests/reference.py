@@ -3,7 +3,9 @@
 Nothing here is clever. A request is an object, the queues of an instance are Python lists, every
 iteration is visited and every sum is taken anew, so that a reader can hold each line against the rules
 that were read in vLLM's own scheduler, and in Vidur's. It shares only the configuration with
-``preserve_gym``. What an iteration computes is chosen in ``reference_schedulers``. The cluster puts the
+``preserve_gym``. What an iteration computes is chosen in ``reference_schedulers``, an instance plays it
+(``reference_instance``), what it will store is foreseen in ``reference_anticipator``, requests are routed by
+``reference_routers`` and what they experienced is counted by ``reference_metrics``. The cluster puts the
 events of one instant in this order:
 
 1. ends of iterations (an instance that drained empty is off at once),
@@ -18,223 +20,35 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from preserve_gym.config import ClusterConfig, InstanceConfig
-from tests.reference_schedulers import SCHEDULERS, Chunk, Request
+from preserve_gym.config import ClusterConfig
+from tests.reference_anticipator import anticipated, anticipated_tokens
+from tests.reference_instance import DRAINING, OFF, READY, STARTING, Instance
+from tests.reference_metrics import FIGURES, bin_of, histogram
+from tests.reference_routers import ROUTERS, Router, RouterView, least_requests, round_robin, uniform
+from tests.reference_schedulers import Request
 
-OFF, STARTING, READY, DRAINING = range(4)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One iteration: what it computes, and when."""
-
-    chunks: list[Chunk]
-    start_s: float
-    end_s: float
-
-
-class Instance:
-    """One model replica: its scheduler, and the iterations in flight."""
-
-    def __init__(self, index: int, config: InstanceConfig) -> None:
-        self.index = index  # its slot in the cluster
-        self.config = config
-        self.state = OFF
-        self.started_s: float | None = None
-        self.ready_at_s: float | None = None
-        self.drained_as = 0  # the n-th instance of the cluster to begin draining; counts while draining
-        self.scheduler = SCHEDULERS[config.scheduler](config)
-        self.waiting = self.scheduler.waiting
-        self.running = self.scheduler.running
-        self.batches: deque[Batch] = deque()  # formed and not ended; the first one is executing
-        self.form_at_s: float | None = None  # instant at which to form batches
-        self.iterations = 0
-        self.empty_schedules = 0
-        self.scheduled_tokens = 0
-
-    # What routers and snapshots read.
-
-    @property
-    def requests_in_flight(self) -> list[Request]:
-        """Requests running or waiting here."""
-        return [*self.running, *self.waiting]
-
-    @property
-    def kv_blocks_used(self) -> int:
-        """Blocks that running requests hold."""
-        return self.scheduler.kv_blocks_used
-
-    @property
-    def queued_prefill_tokens(self) -> int:
-        """Prompt tokens of the requests here that have no first token yet."""
-        return sum(r.prompt_tokens for r in self.requests_in_flight if r.first_token_s is None)
-
-    @property
-    def expected_tokens(self) -> int:
-        """Prompt plus predicted output tokens of the requests here."""
-        return sum(r.prompt_tokens + r.predicted_tokens for r in self.requests_in_flight)
-
-    # Iterations.
-
-    def form_batches(self, now: float) -> None:
-        """Form as many batches as may be in flight: one, or two with asynchronous scheduling."""
-        self.form_at_s = None
-        most = 2 if self.config.async_scheduling else 1
-        while len(self.batches) < most and self.requests_in_flight:
-            chunks = self.scheduler.schedule()
-            if not chunks:
-                # Only while a last token is in flight; the end of that iteration changes it.
-                assert self.batches, "nothing can be scheduled, ever again"
-                self.empty_schedules += 1
-                return
-            start_s = self.batches[-1].end_s if self.batches else now
-            self.batches.append(Batch(chunks, start_s, self._end_s(start_s, chunks)))
-            self.iterations += 1
-            self.scheduled_tokens += sum(chunk.tokens for chunk in chunks)
-            for chunk in chunks:
-                if chunk.request.first_scheduled_s is None:
-                    chunk.request.first_scheduled_s = start_s
-
-    def _end_s(self, start_s: float, chunks: list[Chunk]) -> float:
-        tokens = sum(chunk.tokens for chunk in chunks)
-        context = sum(chunk.computed_before + 1 for chunk in chunks if chunk.is_decode)
-        quad = sum(c.tokens * (c.tokens / 2 + c.computed_before) for c in chunks if not c.is_decode)
-        law = self.config.latency
-        # This order of operations is part of the semantics: results are compared bit for bit.
-        return start_s + (
-            ((law.base_s + law.per_token_s * tokens) + law.per_context_token_s * context)
-            + law.per_quad_s * quad
-        )
-
-    def end_iteration(self) -> list[Request]:
-        """Hand out the tokens of the executing batch; return the requests that completed."""
-        batch = self.batches.popleft()
-        completed = []
-        for chunk in batch.chunks:
-            if not chunk.samples_token:
-                continue
-            request = chunk.request
-            request.pending -= 1
-            request.generated += 1
-            if request.generated == 1:
-                request.first_token_s = batch.end_s
-            if request.generated == request.output_tokens:
-                request.completed_s = batch.end_s
-                request.blocks = 0
-                # A request preempted with its last token in flight completes in the queue.
-                (self.running if request in self.running else self.waiting).remove(request)
-                completed.append(request)
-        if self.requests_in_flight:
-            self.form_at_s = batch.end_s
-        return completed
-
-    def check(self) -> None:
-        """Assert what must hold at every instant."""
-        self.scheduler.check()
-        in_flight = self.requests_in_flight
-        for request in in_flight:
-            assert request.instance == self.index
-            assert request.generated + request.pending <= request.output_tokens
-            formed = [c for batch in self.batches for c in batch.chunks if c.request is request]
-            assert request.pending == sum(chunk.samples_token for chunk in formed)
-            assert (request.generated > 0) == (request.first_token_s is not None)
-        for batch in self.batches:
-            assert batch.start_s < batch.end_s
-            assert sum(chunk.tokens for chunk in batch.chunks) <= self.config.max_num_batched_tokens
-        if self.state in (OFF, STARTING):
-            assert not in_flight
-            assert not self.batches
-        elif not self.batches:
-            # Work conservation: an idle instance forms a batch now, or has no request.
-            assert self.form_at_s is not None or not in_flight
-        if self.state == DRAINING:
-            assert in_flight
-
-
-def anticipated(instance: Instance, look_ahead: int) -> list[float]:
-    """Predicted KV use of ``instance`` at its next ``look_ahead`` iterations, as a share of its pool.
-
-    A running request that has produced ``g >= 1`` tokens stores ``prompt + (g - 1) + j`` tokens in
-    iteration ``j``, until its predicted end; one that outlives its prediction is extended by a fifth of
-    it, again and again.
-    """
-    pool_tokens = (instance.config.num_gpu_blocks - 1) * instance.config.block_size
-    stored_tokens = [0] * look_ahead
-    for request in instance.running:
-        if request.generated == 0:
-            continue
-        decoded = request.generated - 1
-        expected_end = request.predicted_tokens
-        while expected_end <= decoded:
-            expected_end += -(-request.predicted_tokens // 5)  # ceil(0.2 * predicted), at least 1
-        for j in range(min(look_ahead, expected_end - decoded)):
-            stored_tokens[j] += request.prompt_tokens + decoded + j
-    return [tokens / pool_tokens for tokens in stored_tokens]
-
-
-Router = Callable[[Sequence[Instance], Request], int]
-"""Chooses an instance: the ready ones in order of index, and the request, to the index of one."""
-
-
-def round_robin(ready: Sequence[Instance], request: Request) -> int:
-    """The instances in turn."""
-    return ready[request.routed_before % len(ready)].index
-
-
-def uniform(seed: int, draw: int) -> float:
-    """A hash of both in [0, 1), 32 bits after 32 bits."""
-    state = 0x9E3779B9
-    for part in (seed % 2**32, seed // 2**32, draw % 2**32, draw // 2**32):
-        state ^= part
-        for _ in range(2):
-            state = (state ^ state // 2**16) * 0x45D9F3B % 2**32
-        state ^= state // 2**16
-    return state / 2**32
-
-
-def random(ready: Sequence[Instance], request: Request) -> int:
-    """Any, with equal probability."""
-    return ready[int(uniform(0, request.routed_before) * len(ready))].index
-
-
-def power_of_two(ready: Sequence[Instance], request: Request) -> int:
-    """Two drawn without replacement, the one with fewer requests, else the first."""
-    if len(ready) == 1:
-        return ready[0].index
-    first = ready[int(uniform(0, 2 * request.routed_before) * len(ready))]
-    others = [instance for instance in ready if instance is not first]
-    second = others[int(uniform(0, 2 * request.routed_before + 1) * len(others))]
-    return min(first, second, key=lambda i: len(i.running) + len(i.waiting)).index
-
-
-def least_requests(ready: Sequence[Instance], request: Request) -> int:
-    """Fewest requests running or waiting."""
-    return min(ready, key=lambda i: (len(i.running) + len(i.waiting), i.index)).index
-
-
-def least_kv(ready: Sequence[Instance], request: Request) -> int:
-    """Fewest blocks in use."""
-    return min(ready, key=lambda i: (i.kv_blocks_used, i.index)).index
-
-
-def least_tokens(ready: Sequence[Instance], request: Request) -> int:
-    """Fewest prompt and predicted output tokens in flight."""
-    return min(ready, key=lambda i: (i.expected_tokens, i.index)).index
-
-
-def preserve(ready: Sequence[Instance], request: Request) -> int:
-    """Least queued prefill, counted twice, plus expected tokens."""
-    return min(ready, key=lambda i: (2 * i.queued_prefill_tokens + i.expected_tokens, i.index)).index
-
-
-ROUTERS: dict[str, Router] = {
-    router.__name__: router
-    for router in (round_robin, random, power_of_two, least_requests, least_kv, least_tokens, preserve)
-}
+__all__ = [
+    "DRAINING",
+    "FIGURES",
+    "OFF",
+    "READY",
+    "ROUTERS",
+    "STARTING",
+    "Instance",
+    "ReferenceCluster",
+    "Request",
+    "Router",
+    "RouterView",
+    "anticipated",
+    "anticipated_tokens",
+    "bin_of",
+    "histogram",
+    "least_requests",
+    "round_robin",
+    "uniform",
+]
 
 
 class ReferenceCluster:
@@ -247,6 +61,11 @@ class ReferenceCluster:
         router: chooses the instance of each request.
         initial_instances: instances ready at ``start_s``: slots 0, 1, ...
         start_s: where the clock starts.
+        seed: of the routers and of the cold starts that are drawn.
+        look_ahead: iterations that routers look ahead.
+        anticipator: how they do, ``paper`` or ``artifact``.
+        router_weights: six numbers >= 0 for ``linear``.
+        request_class: per request; all 0 if None.
         debug: assert the invariants after every event.
     """
 
@@ -261,6 +80,12 @@ class ReferenceCluster:
         initial_instances: int,
         start_s: float = 0.0,
         debug: bool = False,
+        *,
+        seed: int = 0,
+        look_ahead: int = 100,
+        anticipator: str = "paper",
+        router_weights: Sequence[float] = (0.0,) * 6,
+        request_class: Sequence[int] | None = None,
     ) -> None:
         assert config.min_instances <= initial_instances <= config.max_instances
         instance = config.instance
@@ -269,10 +94,18 @@ class ReferenceCluster:
         self.config = config
         self.router = router
         self.debug = debug
+        self.start_s = start_s
+        self.seed = seed
+        self.look_ahead = look_ahead
+        self.anticipator = anticipator
+        self.router_weights = tuple(map(float, router_weights))
+        assert len(self.router_weights) == 6
+        assert min(self.router_weights) >= 0.0
+        classes = [0] * len(arrival_s) if request_class is None else request_class
         self.requests = [
-            Request(index, float(arrival), int(prompt), int(output), int(predicted))
-            for index, (arrival, prompt, output, predicted) in enumerate(
-                zip(arrival_s, prompt_tokens, output_tokens, predicted_tokens, strict=True)
+            Request(index, float(arrival), int(prompt), int(output), int(predicted), int(its_class))
+            for index, (arrival, prompt, output, predicted, its_class) in enumerate(
+                zip(arrival_s, prompt_tokens, output_tokens, predicted_tokens, classes, strict=True)
             )
         ]
         arrivals = [start_s, *(request.arrival_s for request in self.requests)]
@@ -285,15 +118,42 @@ class ReferenceCluster:
         self.gpu_s = 0.0  # GPU-seconds of starting, ready and draining instances, and of cancelled starts
         self.busy_s = 0.0  # instance-seconds of executing iterations
         self.kv_block_s = 0.0  # block-seconds allocated
+        self.requests_s = 0.0  # request-seconds running or waiting
+        self.waiting_s = 0.0  # request-seconds waiting
         self.scale_ups = 0  # instances started or taken back
         self.scale_downs = 0  # instances cancelled while starting, or drained
         self._arrived = 0
         self._routed = 0
         self._completed = 0
         self._rejected = 0
+        self._starts = 0
         self._drains = 0
         # (deadline in seconds, index of the request, name of the result that must be there by then)
         self._deadlines: list[tuple[float, int, str]] = []
+
+    @property
+    def generated_tokens(self) -> int:
+        """Output tokens handed out."""
+        return sum(len(request.token_times_s) for request in self.requests)
+
+    @property
+    def compliant_output_tokens(self) -> int:
+        """Output tokens of the requests that completed within all their deadlines."""
+        completed = [request for request in self.requests if request.completed_s is not None]
+        return sum(request.output_tokens for request in completed if request.violated_at_s is None)
+
+    def view(self) -> RouterView:
+        """What a router sees now."""
+        return RouterView(
+            ready=self._in_state(READY),
+            routed=self._routed,
+            seed=self.seed,
+            now_s=self.now_s,
+            start_s=self.start_s,
+            look_ahead=self.look_ahead,
+            anticipator=self.anticipator,
+            weights=self.router_weights,
+        )
 
     def run_until(self, until_s: float) -> None:
         """Play ends of iterations, cold starts and deadlines up to and at ``until_s``, the rest before it.
@@ -340,6 +200,8 @@ class ReferenceCluster:
             if instance.batches:
                 self.busy_s += elapsed_s
             self.kv_block_s += elapsed_s * instance.kv_blocks_used
+            self.requests_s += elapsed_s * len(instance.requests_in_flight)
+            self.waiting_s += elapsed_s * len(instance.waiting)
         self.now_s = now
 
     def _end_iterations(self, now: float) -> None:
@@ -370,10 +232,8 @@ class ReferenceCluster:
                 request.violated_at_s = now
                 self._rejected += 1
                 continue
-            request.routed_before = self._routed
+            request.instance = self.router(self.view(), request)
             self._routed += 1
-            ready = [instance for instance in self.instances if instance.state == READY]
-            request.instance = self.router(ready, request)
             instance = self.instances[request.instance]
             assert instance.state == READY
             instance.waiting.append(request)
@@ -432,9 +292,12 @@ class ReferenceCluster:
         if draining := self._in_state(DRAINING):
             max(draining, key=lambda i: i.drained_as).state = READY
             return
+        cold_starts_s = self.config.cold_starts_s
+        drawn = int(uniform(self.seed, 2**62 + self._starts) * len(cold_starts_s))
+        self._starts += 1
         instance = self._in_state(OFF)[0]
         instance.started_s = self.now_s
-        instance.ready_at_s = self.now_s + self.config.cold_start_s
+        instance.ready_at_s = self.now_s + cold_starts_s[drawn]
         instance.state = STARTING if instance.ready_at_s > self.now_s else READY
 
     def _scale_down(self) -> None:
@@ -456,6 +319,7 @@ class ReferenceCluster:
 
     def _switch_off(self, instance: Instance) -> None:
         assert not instance.batches
+        instance.forget()
         instance.state = OFF
         instance.started_s = instance.ready_at_s = None
 

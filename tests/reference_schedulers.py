@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from preserve_gym.config import InstanceConfig
 
@@ -24,12 +24,13 @@ class Request:
     prompt_tokens: int  # shortened if it is clipped
     output_tokens: int
     predicted_tokens: int  # predicted output length
+    request_class: int = 0
 
-    routed_before: int = 0  # requests of the cluster that were routed before it
     instance: int | None = None  # where it was routed to; None before its arrival or if rejected
     first_scheduled_s: float | None = None  # start of its first iteration, known once that batch is formed
     first_token_s: float | None = None  # end of the iteration that produced its first token
     completed_s: float | None = None  # end of the iteration that produced its last token
+    token_times_s: list[float] = field(default_factory=list)  # ends of the iterations of all its tokens
     preemptions: int = 0
     rejected: bool = False
     violated_at_s: float | None = None  # its first missed deadline, or its arrival if rejected

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from preserve_gym import (
     ClusterConfig,
@@ -34,10 +36,39 @@ def test_the_pool_bounds_a_request_where_the_model_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [ClusterConfig(), ClusterConfig(slo=SloConfig(None, 0.0, None, 0.25), cold_start_s=0.0)]
+    "config",
+    [
+        ClusterConfig(),
+        ClusterConfig(slo=SloConfig(None, 0.0, None, 0.25), cold_start_s=0.0),
+        ClusterConfig(cold_start_s=[43.0, 51.5]),  # type: ignore[arg-type]
+    ],
 )
 def test_mappings_go_there_and_back(config: ClusterConfig) -> None:
     assert ClusterConfig.from_mapping(config.to_mapping()) == config
+    assert ClusterConfig.from_mapping(yaml.safe_load(yaml.safe_dump(config.to_mapping()))) == config
+    assert ClusterConfig.from_mapping(json.loads(json.dumps(config.to_mapping()))) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "all_s", "mean_s"),
+    [
+        (30, 30.0, (30.0,), 30.0),
+        (0.1, 0.1, (0.1,), 0.1),
+        ([30], (30.0,), (30.0,), 30.0),
+        ((43, 51.5, 43), (43.0, 51.5, 43.0), (43.0, 51.5, 43.0), 137.5 / 3),
+        (np.array([1, 2], np.int32), (1.0, 2.0), (1.0, 2.0), 1.5),
+        ([np.float32(0.5), 0], (0.5, 0.0), (0.5, 0.0), 0.25),
+        ([1.0] * 10_000, (1.0,) * 10_000, (1.0,) * 10_000, 1.0),
+    ],
+)
+def test_a_cold_start_is_a_number_or_several(given: Any, stored: Any, all_s: Any, mean_s: float) -> None:
+    config = ClusterConfig(cold_start_s=given)
+    assert config.cold_start_s == stored
+    assert type(config.cold_start_s) is type(stored)
+    assert config.cold_starts_s == all_s
+    assert all(type(cold_start_s) is float for cold_start_s in config.cold_starts_s)
+    assert config.mean_cold_start_s == mean_s
+    hash(config)
 
 
 def test_numbers_of_numpy_become_numbers_of_python() -> None:
@@ -96,9 +127,34 @@ def test_the_law_is_the_sum_of_its_terms() -> None:
         (lambda: ClusterConfig(min_instances=True), "ClusterConfig.min_instances: expected an integer"),
         (
             lambda: ClusterConfig(cold_start_s=-1),
-            "ClusterConfig.cold_start_s: expected a number >= 0, got -1",
+            "ClusterConfig.cold_start_s: expected a finite number >= 0, or a sequence of them, got -1",
         ),
         (lambda: ClusterConfig(cold_start_s=float("inf")), "ClusterConfig.cold_start_s: expected a finite"),
+        (lambda: ClusterConfig(cold_start_s=True), "ClusterConfig.cold_start_s: expected a finite"),
+        (
+            lambda: ClusterConfig(cold_start_s="60"),
+            "ClusterConfig.cold_start_s: expected a finite number >= 0",
+        ),
+        (
+            lambda: ClusterConfig(cold_start_s=None),
+            "ClusterConfig.cold_start_s: expected a finite number >= 0",
+        ),
+        (
+            lambda: ClusterConfig(cold_start_s=[60.0, float("nan")]),
+            "ClusterConfig.cold_start_s[1]: expected a finite number >= 0, got nan",
+        ),
+        (
+            lambda: ClusterConfig(cold_start_s=[[60.0]]),
+            "ClusterConfig.cold_start_s[0]: expected a finite number >= 0, got [60.0]",
+        ),
+        (
+            lambda: ClusterConfig(cold_start_s=[]),
+            "ClusterConfig.cold_start_s: expected 1 to 10,000 numbers, got 0",
+        ),
+        (
+            lambda: ClusterConfig(cold_start_s=[1.0] * 10_001),
+            "ClusterConfig.cold_start_s: expected 1 to 10,000 numbers, got 10,001",
+        ),
         (
             lambda: ClusterConfig(too_long="drop"),
             "ClusterConfig.too_long: expected one of reject, clip_prompt",

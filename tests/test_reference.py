@@ -21,9 +21,9 @@ from tests.reference import (
     ROUTERS,
     STARTING,
     ReferenceCluster,
-    anticipated,
     least_requests,
     round_robin,
+    uniform,
 )
 
 ONE_SECOND = LatencyLaw(1.0, 0.0, 0.0, 0.0)
@@ -37,9 +37,14 @@ def make(
     latency: LatencyLaw = ONE_SECOND,
     slo: SloConfig = NO_SLO,
     max_instances: int = 3,
-    cold_start_s: float = 5.0,
+    cold_start_s: float | tuple[float, ...] = 5.0,
     too_long: Any = "reject",
     start_s: float = 0.0,
+    seed: int = 0,
+    look_ahead: int = 100,
+    anticipator: str = "paper",
+    router_weights: tuple[float, ...] = (1.0,) * 6,
+    request_class: list[int] | None = None,
     **instance: Any,
 ) -> ReferenceCluster:
     """A cluster for requests (arrival, prompt, output[, predicted output]); 1,000 blocks of one token."""
@@ -68,6 +73,11 @@ def make(
         initial,
         start_s=start_s,
         debug=True,
+        seed=seed,
+        look_ahead=look_ahead,
+        anticipator=anticipator,
+        router_weights=router_weights,
+        request_class=request_class,
     )
 
 
@@ -347,6 +357,37 @@ def test_cancelled_start_is_billed_in_full() -> None:
     assert (cluster.scale_ups, cluster.scale_downs) == (2, 2)
 
 
+def test_cold_starts_are_drawn() -> None:
+    cold_starts_s = (2.0, 4.0, 8.0)
+    draws = [int(uniform(1, 2**62 + k) * 3) for k in range(4)]
+    assert draws == [0, 2, 1, 1]
+    # A keeps instance 0 busy, B instance 1.
+    cluster = make((0.0, 2, 90), (0.0, 2, 90), initial=2, max_instances=4, cold_start_s=cold_starts_s, seed=1)
+    cluster.run_until(1.0)
+    cluster.scale_to(4)
+    assert [i.ready_at_s for i in cluster.instances[2:]] == [1.0 + 2.0, 1.0 + 8.0]
+    cluster.run_until(3.0)
+    assert states(cluster) == [READY, READY, READY, STARTING]
+    # The second start is cancelled and billed for its 8 s; then instance 2 goes, idle, and 1 drains.
+    cluster.scale_to(1)
+    assert states(cluster) == [READY, DRAINING, OFF, OFF]
+    assert cluster.gpu_s == 2 * 3.0 + 2.0 + 8.0
+    # Taking instance 1 back draws nothing; the third start is that of instance 2, the fourth that of 3.
+    cluster.scale_to(3)
+    assert states(cluster) == [READY, READY, STARTING, OFF]
+    assert cluster.instances[2].ready_at_s == 3.0 + 4.0
+    cluster.run_until(4.0)
+    cluster.scale_to(4)
+    assert cluster.instances[3].ready_at_s == 4.0 + 4.0
+
+
+def test_a_cold_start_drawn_as_0_is_ready_at_once() -> None:
+    assert [int(uniform(1, 2**62 + k) * 2) for k in range(4)] == [0, 1, 0, 1]
+    cluster = make(max_instances=5, cold_start_s=(0.0, 3.0), seed=1)
+    cluster.scale_to(5)
+    assert states(cluster) == [READY, READY, STARTING, READY, STARTING]
+
+
 def test_target_is_clamped() -> None:
     cluster = make(cold_start_s=0.0)
     cluster.scale_to(99)
@@ -416,52 +457,6 @@ def test_clip_prompt(prompt: int, output: int, limits: dict[str, int], clipped: 
         assert request.generated == request.output_tokens == output
 
 
-# Routers and the anticipator.
-
-
-def test_what_routers_read() -> None:
-    requests = (0.0, 10, 9, 80), (0.0, 40, 9, 5), (0.5, 1, 1, 1), (1.0, 1, 1, 1)
-    cluster = make(*requests, initial=2, router=ROUTERS["preserve"])
-    cluster.run_until(0.5)
-    instances = cluster.instances[:2]
-    assert [i.queued_prefill_tokens for i in instances] == [10, 40]
-    assert [i.expected_tokens for i in instances] == [90, 45]
-    assert [i.kv_blocks_used for i in instances] == [10, 40]
-    # 2*10 + 90 = 110 < 2*40 + 45 = 125, so the third goes to instance 0; at 1 its score is
-    # 2*1 + 92 = 94 and that of instance 1 is 45, as the first tokens are out.
-    cluster.run_until(math.inf)
-    assert [request.instance for request in cluster.requests] == [0, 1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("round_robin", [0, 1, 0, 1]),
-        # In flight before the third and the fourth: 1, 1 and 2, 1. Blocks: 10, 40 and 12, 41.
-        ("least_requests", [0, 1, 0, 1]),
-        ("least_kv", [0, 1, 0, 0]),
-    ],
-)
-def test_routers(name: str, expected: list[int]) -> None:
-    # The second comes after the first batch is formed: before that, no block is in use.
-    cluster = play((0.0, 10, 9), (0.25, 40, 9), (0.5, 1, 9), (1.5, 1, 9), initial=2, router=ROUTERS[name])
-    assert [request.instance for request in cluster.requests] == expected
-
-
-def test_anticipated() -> None:
-    # 10 blocks of 2 tokens: M = 20. A is predicted to produce 3 tokens, B 5, C 1.
-    cluster = make((0.0, 4, 9, 3), (0.0, 2, 9, 5), (3.5, 2, 2, 1), num_gpu_blocks=11, block_size=2)
-    cluster.run_until(0.5)
-    instance = cluster.instances[0]
-    assert anticipated(instance, 3) == [0.0, 0.0, 0.0]  # no first token yet
-    cluster.run_until(2.0)  # both have produced 2: A stores 5, 6 until its end, B 3, 4, 5, 6
-    assert anticipated(instance, 5) == [8 / 20, 10 / 20, 5 / 20, 6 / 20, 0.0]
-    cluster.run_until(4.0)  # 4 produced: A is past its prediction, which grows to 4; C waits
-    assert anticipated(instance, 3) == [(7 + 5) / 20, 6 / 20, 0.0]
-    cluster.run_until(7.0)  # 7 produced: A's prediction is 7 by now, B's 7 too
-    assert anticipated(instance, 3) == [(10 + 8) / 20, 0.0, 0.0]
-
-
 # Properties.
 
 
@@ -514,7 +509,7 @@ def test_snapshots_do_not_perturb(router: str, instance: dict[str, Any]) -> None
     play_with_scaling(frequent, interval_s=1 / 64)
     assert [vars(request) for request in rare.requests] == [vars(request) for request in frequent.requests]
     assert states(rare) == states(frequent)
-    for total in ("gpu_s", "busy_s", "kv_block_s"):
+    for total in ("gpu_s", "busy_s", "kv_block_s", "requests_s", "waiting_s"):
         assert getattr(rare, total) == pytest.approx(getattr(frequent, total), rel=1e-12)
 
 

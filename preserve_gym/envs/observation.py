@@ -177,17 +177,18 @@ class ScaleObservation:
 
     def _flat(self, o: Physical, last_target: int) -> NDArray[np.float32]:
         profile, largest = self._profile, self._cluster.max_instances
-        cold_start_s = max(self._cluster.cold_start_s, 1e-9)
+        longest_cold_start_s = max(*self._cluster.cold_starts_s, 1e-9)
+        mean_cold_start_s = max(self._cluster.mean_cold_start_s, 1e-9)
         ready = o["state"] == READY
         starting = o["state"] == STARTING
         serving = max(int(ready.sum()), 1)
-        third = np.ceil(3.0 * o["ready_in_s"][starting] / cold_start_s)
+        third = np.ceil(3.0 * o["ready_in_s"][starting] / longest_cold_start_s)
         now, window_s = o["time_s"][0], o["window_s"][0]
         load = profile.need(o["prompt_token_rate"], o["output_token_rate"])
         forecast = profile.need(
             o["forecast_prompt_tokens"] / window_s, o["forecast_output_tokens"] / window_s
         )
-        after = min(int(o["window_elapsed"][0] + cold_start_s / window_s), len(forecast) - 1)
+        after = min(int(o["window_elapsed"][0] + mean_cold_start_s / window_s), len(forecast) - 1)
         angle = 2.0 * math.pi * o["time_of_day_s"][0] / SECONDS_PER_DAY
         queued = o["queued_prefill_tokens"].sum() / (serving * profile.prompt_tokens_per_s)
         kv_use = o["kv_use"][ready] if ready.any() else np.zeros(1)

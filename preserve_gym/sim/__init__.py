@@ -2,5 +2,17 @@
 
 from preserve_gym.sim.cluster import TOTALS, Cluster, Snapshot
 from preserve_gym.sim.routers import ROUTERS, RequestView, RouterView, router, uniform
+from preserve_gym.sim.simulate import Simulation, simulate
 
-__all__ = ["ROUTERS", "TOTALS", "Cluster", "RequestView", "RouterView", "Snapshot", "router", "uniform"]
+__all__ = [
+    "ROUTERS",
+    "TOTALS",
+    "Cluster",
+    "RequestView",
+    "RouterView",
+    "Simulation",
+    "Snapshot",
+    "router",
+    "simulate",
+    "uniform",
+]

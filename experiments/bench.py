@@ -37,6 +37,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "spread": ("spread", "{:.0%}"),
     "iterations_per_s": ("iterations/s", "{:,.0f}"),
     "us_per_request": ("us/request", "{:.2f}"),
+    "cores_used": ("cores used", "{:.2f}"),
     "of_reference": ("of reference", "{:,.0f}x"),
     "preemptions_per_request": ("preemptions/request", "{:.3f}"),
     "bytes_per_request": ("bytes/request", "{:,.0f}"),

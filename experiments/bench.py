@@ -2,130 +2,185 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import platform
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from preserve_gym import Cluster, ClusterConfig, InputError, Trace
-from preserve_gym.sim import ROUTERS
-from preserve_gym.sim.profile import profile_instance
-from preserve_gym.traces import load_trace, scale_rate
-from tests.reference import ROUTERS as REFERENCE_ROUTERS
-from tests.reference import ReferenceCluster
+import preserve_gym
+from experiments.bench_parts import PARTS, Part, PartName
+from experiments.bench_setup import QUICK, Setup, Sizes, find_trace
+from preserve_gym import InputError
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "instances": ("instances", "{:,}"),
+    "threads": ("threads", "{}"),
+    "scheduler": ("scheduler", "{}"),
+    "router": ("router", "{}"),
+    "simulator": ("simulator", "{}"),
+    "stage": ("", "{}"),
+    "cache": ("cache on disk", "{}"),
+    "requests": ("requests", "{:,}"),
+    "seconds": ("s", "{:.3f}"),
+    "requests_per_s": ("requests/s", "{:,.0f}"),
+    "spread": ("spread", "{:.0%}"),
+    "iterations_per_s": ("iterations/s", "{:,.0f}"),
+    "us_per_request": ("us/request", "{:.2f}"),
+    "cores_used": ("cores used", "{:.2f}"),
+    "of_reference": ("of reference", "{:,.0f}x"),
+    "preemptions_per_request": ("preemptions/request", "{:.3f}"),
+    "bytes_per_request": ("bytes/request", "{:,.0f}"),
+    "import_s": ("import, s", "{:.1f}"),
+    "run_s": ("first run, s", "{:.1f}"),
+    "total_s": ("in total, s", "{:.1f}"),
+}
+"""Heading and format of each column that a part may have."""
+
+_PLAIN_WIDTH = 120  # of tables, where there is no terminal
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Requests per second of the engine, for several fleets and routers, beside the slow reference.
+    """Speed of the engine: by fleet, scheduler and router, beside the slow reference, and how it scales.
 
-    Each fleet serves the trace at ``load`` times what its instances can serve within the SLO.
+    Every figure is the best of some measurements; the spread is how much longer the slowest took. What the
+    parts and columns mean is in docs/how-it-simulates.md.
     """
 
-    trace: str = "synthetic-chat"
-    """Workload: a name, or a file; its busiest hour is served."""
-    instances: tuple[int, ...] = (1, 8, 64)
-    """Sizes of the fleet."""
-    requests: int = 200_000
-    """At least so many requests are served per measurement."""
+    parts: tuple[PartName, ...] = ()
+    """What to measure; everything by default."""
+    quick: bool = False
+    """Small sizes, and without compilation: done in under a minute."""
+    trace: str = "azure-2023-conv"
+    """Workload: a name, or a file; of a long one, its busiest hour."""
+    instances: tuple[int, ...] | None = None
+    """Sizes of the fleet in the table of speeds."""
+    requests: int | None = None
+    """Requests served in each of its measurements."""
+    repeats: int | None = None
+    """Measurements of each figure."""
     load: float = 0.7
-    """Share of the profiled capacity."""
-    repeats: int = 3
-    """Measurements of each; the fastest counts."""
+    """Share of what the instances can serve within the SLO."""
+    out: Path | None = None
+    """File for the figures, as JSON."""
 
     def run(self, console: Console) -> None:
-        """Measure and print."""
-        hour = _busiest_hour(load_trace(self.trace))
-        config = ClusterConfig()
-        compile_s = _timed(lambda: Cluster(config, hour).run_until(1.0))
-        console.print(f"compiled, or loaded from the cache, in {compile_s:.1f} s")
-        profile = profile_instance(config, hour.prompt_tokens, hour.output_tokens)
-        reference_s = self._reference_s_per_request(hour, profile.requests_per_s)
-        console.print(f"slow reference, 1 instance: {1 / reference_s:,.0f} requests/s\n")
-        table = Table(
-            "instances",
-            "router",
-            "requests/s",
-            "of the reference",
-            "us/request",
-            title=f"{hour.name}, {config.instance.name}, load {self.load:g}, one of {os.cpu_count()} cores",
-        )
-        for count in self.instances:
-            fleet = ClusterConfig(max_instances=count)
-            trace = self._scaled(hour, count * profile.requests_per_s * self.load)
-            for router in ROUTERS:
-                best_s = min(_served(fleet, trace, router) for _ in range(self.repeats)) / len(trace)
-                table.add_row(
-                    str(count),
-                    router,
-                    f"{1 / best_s:,.0f}",
-                    f"{reference_s / best_s:,.0f}x",
-                    f"{best_s * 1e6:.2f}",
-                )
-        console.print(table)
+        """Measure, print, and write if there is a file to write."""
+        if not 0.0 < self.load < math.inf:
+            raise InputError(f"--load: expected a number > 0, got {self.load}")
+        sizes = self.sizes()
+        trace, note = find_trace(self.trace)
+        if note:
+            console.print(note, highlight=False)
+        document: dict[str, Any] = {
+            "machine": machine(),
+            "trace": trace.name,
+            "load": self.load,
+            "sizes": asdict(sizes),
+            "parts": {},
+        }
+        names = self.parts or tuple(name for name in PARTS if not (self.quick and name == "compile"))
+        for name in dict.fromkeys(names):
+            self._write(document)  # each time, so that an interrupted run leaves what it has
+            try:
+                with console.status(name) as status:
+                    setup = Setup(trace, sizes, self.load, lambda case: status.update(case))
+                    # What is compiled, or loaded from the cache, at the first call is no part of a figure.
+                    setup.serve(setup.config("vllm", 1), setup.replay(10, 1.0), "least-requests")
+                    part = PARTS[name](setup)
+            except InputError as error:
+                if self.parts:
+                    raise
+                console.print(f"{name}: left out ({error})\n", highlight=False)
+                continue
+            show(part, console)
+            document["parts"][name] = {"title": part.title, "rows": part.rows, **part.figures}
+        self._write(document)
 
-    def _scaled(self, hour: Trace, rate_rps: float) -> Trace:
-        """The hour at ``rate_rps``, repeated until there are enough requests."""
-        scaled = scale_rate(hour, rate_rps * hour.span_s / len(hour), np.random.default_rng(0))
-        times = -(-self.requests // len(scaled))
-        arrival_s = np.concatenate([scaled.arrival_s + k * scaled.span_s for k in range(times)])
-        return Trace(arrival_s, np.tile(scaled.prompt_tokens, times), np.tile(scaled.output_tokens, times))
+    def _write(self, document: Mapping[str, Any]) -> None:
+        if self.out is not None:
+            try:
+                self.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise InputError(f"{self.out}: cannot be written ({error.strerror})") from None
 
-    def _reference_s_per_request(self, hour: Trace, capacity_rps: float) -> float:
-        trace = _take(self._scaled(hour, capacity_rps * self.load), 500)
-        config = ClusterConfig(max_instances=1)
-        reference = ReferenceCluster(
-            config,
-            trace.arrival_s.tolist(),
-            trace.prompt_tokens.tolist(),
-            trace.output_tokens.tolist(),
-            [1] * len(trace),
-            REFERENCE_ROUTERS["round_robin"],
-            1,
-        )
-        return _timed(lambda: reference.run_until(1e15)) / len(trace)
+    def sizes(self) -> Sizes:
+        """How much is measured.
 
-
-def _busiest_hour(trace: Trace) -> Trace:
-    """The hour of ``trace`` with the most requests, or all of it if it is shorter."""
-    if trace.span_s <= 3600.0:
-        return trace
-    starts = np.arange(0.0, trace.span_s - 3600.0, 600.0)
-    counts = np.searchsorted(trace.arrival_s, starts + 3600.0) - np.searchsorted(trace.arrival_s, starts)
-    start_s = float(starts[np.argmax(counts)])
-    return trace.slice(start_s, start_s + 3600.0)
+        Raises:
+            InputError: on a size that is not positive.
+        """
+        given = {"instances": self.instances, "requests": self.requests, "repeats": self.repeats}
+        for name, value in given.items():
+            values = value if isinstance(value, tuple) else (value,)
+            if value == () or any(v is not None and v < 1 for v in values):
+                raise InputError(f"--{name}: expected at least 1, got {value}")
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(QUICK if self.quick else Sizes(), **chosen)
 
 
-def _take(trace: Trace, n: int) -> Trace:
-    return Trace(trace.arrival_s[:n], trace.prompt_tokens[:n], trace.output_tokens[:n])
+def show(part: Part, console: Console) -> None:
+    """Print a part as a table."""
+    columns = [name for name in COLUMNS if any(name in row for row in part.rows)]
+    console.print(part.title, style="bold", highlight=False)
+    table = Table()
+    for name in columns:
+        text = all(isinstance(row.get(name, ""), str) for row in part.rows)
+        table.add_column(COLUMNS[name][0], justify="left" if text else "right")
+    for row in part.rows:
+        table.add_row(*(COLUMNS[name][1].format(row[name]) if name in row else "" for name in columns))
+    console.print(table)
+    for name, value in part.figures.items():
+        console.print(f"{name.replace('_', ' ')}: {value:.2f}", highlight=False)
+    console.print()
 
 
-def _served(config: ClusterConfig, trace: Trace, router: str) -> float:
-    """Seconds to serve ``trace`` to the end on the whole fleet."""
-    cluster = Cluster(config, trace, router, initial_instances=config.max_instances)
-    return _timed(cluster.settle)
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "preserve_gym": preserve_gym.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
 
 
-def _timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark that the arguments name; exit status 2 on bad input."""
+    """Run the benchmark that the arguments name; exit status 2 on bad input, 130 on Ctrl-C."""
     bench = tyro.extras.subcommand_cli_from_dict({"engine": Engine}, args=arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
     try:
-        bench.run(Console())
+        bench.run(console)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

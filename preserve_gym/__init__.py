@@ -6,7 +6,7 @@ from preserve_gym.config import ClusterConfig, InstanceConfig, RewardConfig, Slo
 from preserve_gym.envs import register
 from preserve_gym.errors import InputError
 from preserve_gym.latency import LatencyLaw
-from preserve_gym.sim import Cluster, router
+from preserve_gym.sim import Cluster, Simulation, router, simulate
 from preserve_gym.traces import Trace, load_trace
 from preserve_gym.workload import Workload
 
@@ -17,6 +17,7 @@ __all__ = [
     "InstanceConfig",
     "LatencyLaw",
     "RewardConfig",
+    "Simulation",
     "SloConfig",
     "Trace",
     "Workload",
@@ -24,6 +25,7 @@ __all__ = [
     "load_trace",
     "register",
     "router",
+    "simulate",
 ]
 
 register()

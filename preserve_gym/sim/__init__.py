@@ -5,6 +5,7 @@ from preserve_gym.sim.draws import uniform
 from preserve_gym.sim.histograms import Histogram
 from preserve_gym.sim.routers import ROUTERS
 from preserve_gym.sim.routing import RequestView, RouterView, router
+from preserve_gym.sim.simulate import Simulation, simulate
 
 __all__ = [
     "ROUTERS",
@@ -13,7 +14,9 @@ __all__ = [
     "Histogram",
     "RequestView",
     "RouterView",
+    "Simulation",
     "Snapshot",
     "router",
+    "simulate",
     "uniform",
 ]

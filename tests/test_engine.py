@@ -25,7 +25,8 @@ from preserve_gym import (
 )
 from preserve_gym.sim import uniform
 from preserve_gym.sim.anticipator import look_ahead
-from tests.reference import ROUTERS, ReferenceCluster, anticipated
+from tests.reference import OFF, ROUTERS, ReferenceCluster, anticipated
+from tests.reference_metrics import FIGURES, histogram
 
 OUTCOMES = ("first_scheduled_s", "first_token_s", "completed_s", "violated_s")
 
@@ -40,7 +41,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     budget = draw(integers(4, 40))
     whole_prompts = scheduler == "vllm_v0" or not chunked
     max_model_len = draw(integers(2, budget)) if whole_prompts else draw(integers(4, 60))
-    cold_start_s = draw(st.sampled_from([0.0, 0.5, 2.0, 7.3]))
+    cold_start_s = draw(st.sampled_from([0.0, 0.5, 2.0, 7.3, (0.0, 0.3, 1.0, 5.0)]))
     instance = InstanceConfig(
         # Dyadic coefficients make equal times likely, decimal ones make rounding visible.
         draw(
@@ -101,14 +102,18 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
         "output": np.array([draw(lengths) for _ in range(n)], np.int32),
         "predicted": np.array([draw(lengths) for _ in range(n)], np.int32),
         "initial": draw(integers(minimum, maximum)),
+        "classes": np.array([draw(st.sampled_from([0, 0, 3, 7])) for _ in range(n)], np.int32),
         "router": draw(st.sampled_from(sorted(ROUTERS))),
+        "weights": draw(st.lists(st.sampled_from([0.0, 0.3, 1.0, 7.0]), min_size=6, max_size=6)),
+        "anticipator": draw(st.sampled_from(["paper", "artifact"])),
+        "seed": draw(st.sampled_from([0, 5, 2**40 + 1])),
         "steps": steps,
     }
 
 
 def build(scenario: dict[str, Any]) -> tuple[Cluster, ReferenceCluster]:
     config = scenario["config"]
-    trace = Trace(scenario["arrival_s"], scenario["prompt"], scenario["output"])
+    trace = Trace(scenario["arrival_s"], scenario["prompt"], scenario["output"], scenario["classes"])
     fast = Cluster(
         config,
         trace,
@@ -116,6 +121,9 @@ def build(scenario: dict[str, Any]) -> tuple[Cluster, ReferenceCluster]:
         predicted_tokens=scenario["predicted"],
         initial_instances=scenario["initial"],
         look_ahead=12,
+        anticipator=scenario["anticipator"],
+        router_weights=scenario["weights"],
+        seed=scenario["seed"],
     )
     # The reference takes predictions as they are; the cluster clips them to what the model can generate.
     predicted = fast._state.requests["predicted_tokens"]
@@ -127,6 +135,11 @@ def build(scenario: dict[str, Any]) -> tuple[Cluster, ReferenceCluster]:
         list(map(int, predicted)),
         ROUTERS[scenario["router"]],
         scenario["initial"],
+        look_ahead=12,
+        anticipator=scenario["anticipator"],
+        router_weights=scenario["weights"],
+        seed=scenario["seed"],
+        request_class=list(map(int, scenario["classes"])),
     )
     return fast, slow
 
@@ -145,6 +158,10 @@ def assert_same_outcome(fast: Cluster, slow: ReferenceCluster) -> None:
     np.testing.assert_array_equal(results["instance"], instances)
 
 
+def scenario_anticipator(fast: Cluster) -> str:
+    return ("paper", "artifact")[int(fast._state.params["anticipator"][0])]
+
+
 def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
     """Everything that a policy or the metrics can see."""
     snapshot, instances = fast.snapshot(), slow.instances
@@ -158,17 +175,24 @@ def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
     blocks = fast.config.instance.kv_blocks
     np.testing.assert_array_equal(snapshot.kv_use, [i.kv_blocks_used / blocks for i in instances])
     for k, instance in enumerate(instances):
-        expected = anticipated(instance, 12)
+        if instance.state == OFF:
+            assert snapshot.anticipated_peak[k] == snapshot.anticipated_overload[k] == 0
+            continue
+        expected = anticipated(instance, 12, scenario_anticipator(fast))
         look_ahead(fast._state, k)
         np.testing.assert_array_equal(fast._state.map_tokens[:12] / fast.config.instance.kv_tokens, expected)
-        if instance.running:
-            assert snapshot.anticipated_peak[k] == max(expected)
-            assert snapshot.anticipated_overload[k] == sum(u > 0.95 for u in expected) / 12
+        assert snapshot.anticipated_peak[k] == max(expected)
+        assert snapshot.anticipated_overload[k] == sum(u > 0.95 for u in expected) / 12
     totals = snapshot.totals
     gpus = fast.config.instance.gpus
     np.testing.assert_allclose(totals["instance_s"] * gpus, slow.gpu_s, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(totals["busy_s"], slow.busy_s, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(totals["kv_use_s"] * blocks, slow.kv_block_s, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals["in_flight_s"], slow.requests_s, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals["waiting_s"], slow.waiting_s, rtol=1e-9, atol=1e-9)
+    assert totals["generated_tokens"] == slow.generated_tokens
+    assert totals["compliant_output_tokens"] == slow.compliant_output_tokens
+    assert totals["iterations"] == sum(i.iterations - len(i.batches) for i in instances)
     assert (totals["scale_ups"], totals["scale_downs"]) == (slow.scale_ups, slow.scale_downs)
     # Conservation: what arrived is finished, running, waiting or rejected.
     in_flight = snapshot.running.sum() + snapshot.waiting.sum()
@@ -180,6 +204,28 @@ def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
     assert totals["output_tokens"] == results["output_tokens"][done].sum()
     late = results["violated_s"][done].notna() & (results["violated_s"][done] < results["completed_s"][done])
     assert totals["compliant"] == done.sum() - late.sum()
+
+
+def assert_same_histograms(fast: Cluster, slow: ReferenceCluster) -> None:
+    """All classes together, and each one."""
+    arrived = slow.requests[: len(fast.results())]
+    for name, figure in FIGURES.items():
+        metric = "itl_s" if name == "inter_token_latency_s" else name
+        values = [value for request in arrived for value in figure(request)]
+        assert fast.histogram(metric).counts.tolist() == histogram(values), name
+        if metric == "itl_s":
+            continue
+        for k in fast.classes:
+            values = [value for request in arrived if request.request_class == k for value in figure(request)]
+            assert fast.histogram(metric, k).counts.tolist() == histogram(values), (name, k)
+    totals, of_classes = fast.totals(), fast.class_totals()
+    for name in of_classes:
+        assert of_classes[name].sum() == pytest.approx(totals[name], rel=1e-12)
+    violated = {k: 0 for k in fast.classes}
+    for request in arrived:
+        violated[request.request_class] += request.violated_at_s is not None
+    if arrived:
+        assert of_classes["violations"].to_dict() == violated
 
 
 @settings(max_examples=600)
@@ -195,9 +241,11 @@ def test_the_engine_equals_the_reference(scenario: dict[str, Any]) -> None:
         fast.scale_to(target)
         slow.scale_to(target)
         assert_same_cluster(fast, slow)
+        assert_same_histograms(fast, slow)
     fast.settle()
     slow.run_until(1e15)
     assert_same_outcome(fast, slow)
+    assert_same_histograms(fast, slow)
 
 
 @settings(max_examples=100)

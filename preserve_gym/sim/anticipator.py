@@ -21,6 +21,8 @@ peak, so that few maps need be summed at an arrival.
 
 from __future__ import annotations
 
+import math
+
 from preserve_gym.sim.decoding import ended_output
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import (
@@ -151,15 +153,26 @@ def find_peak(s: State, i: int, now: float, prompt_tokens: int, predicted_tokens
     s.instances[i].peak_step = s.instances[i].ended_steps + at
     # No iteration is shorter than base_s, and one may be about to end.
     s.peak_until_s[i] = now + (at - 1) * s.params[0].base_s
+    if _shrinks(s, i):
+        s.peak_until_s[i] = now
+
+
+@kernel
+def _shrinks(s: State, i: int) -> bool:
+    """Whether a request that the map counts goes without a token in an iteration that has not ended."""
+    instance = s.instances[i]
+    if instance.n_lagging > 0 or s.batches[2 * i].n_late > 0 or s.batches[2 * i + 1].n_late > 0:
+        return True
     first = i * s.params[0].max_num_seqs
-    for k in range(first, first + s.instances[i].n_prefilling):
+    for k in range(first, first + instance.n_prefilling):
         if s.requests[s.prefilling[k]].generated > 0:
-            s.peak_until_s[i] = now  # it is counted and does not grow, so the map shrinks
+            return True
+    return False
 
 
 @kernel
 def track_first_token(s: State, i: int, r: int) -> None:
-    """Request ``r`` has got a token that ends a prefill: from now on the map counts it."""
+    """Request ``r`` has got its first token: from now on the map counts it."""
     s.peak_tokens[i] += _tokens_at_peak(s, i, r)
 
 
@@ -171,9 +184,9 @@ def track_end(s: State, i: int, r: int) -> None:
 
 
 @kernel
-def track_skip(s: State, i: int) -> None:
-    """A request misses a step, and so holds a token less at the next ones."""
-    s.peak_tokens[i] -= 1
+def forget_peak(s: State, i: int) -> None:
+    """The map is about to shrink, or to count a request twice: a request misses a step, or was recomputed."""
+    s.peak_until_s[i] = -math.inf
 
 
 @kernel

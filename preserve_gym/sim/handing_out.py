@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.anticipator import leave_ghost, track_end, track_first_token
+from preserve_gym.sim.anticipator import forget_peak, leave_ghost, track_end, track_first_token
 from preserve_gym.sim.histograms import E2E, NORMALIZED_LATENCY, TPOT, TTFT, bin_of, count, inter_token_base
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
@@ -44,6 +44,8 @@ def hand_out(s: State, i: int, b: int, now: float) -> None:
 def _hand_out_first(s: State, i: int, r: int, now: float) -> None:
     """A token that ends a prefill: the first of a request, or the first after a preemption."""
     instance, request = s.instances[i], s.requests[r]
+    if request.lag < 0:
+        request.lag = 1  # of a batch in which no other request advanced
     if math.isnan(request.first_token_s):
         request.first_token_s = now
         s.queued_prefill_tokens[i] -= request.prompt_tokens
@@ -52,13 +54,12 @@ def _hand_out_first(s: State, i: int, r: int, now: float) -> None:
         counts.first_tokens += 1
         counts.ttft_sum_s += now - request.arrival_s
         count(s, request.request_class, TTFT, now - request.arrival_s)
+        if s.params[0].tracks_peaks == 1 and request.status != WAITING:
+            track_first_token(s, i, r)
     else:
+        forget_peak(s, i)
         s.histograms[inter_token_base(s) + bin_of(now - request.token_s)] += 1
     request.token_s = now
-    if request.lag < 0:
-        request.lag = 1  # of a batch in which no other request advanced
-    if s.params[0].tracks_peaks == 1 and request.status != WAITING:
-        track_first_token(s, i, r)
 
 
 @kernel

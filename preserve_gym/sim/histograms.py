@@ -38,7 +38,7 @@ def bin_of(seconds: float) -> int:
 @kernel
 def count(s: State, request_class: int, metric: int, seconds: float) -> None:
     """Count ``seconds`` in the histogram ``metric`` of a class."""
-    s.histograms[(request_class * N_HISTOGRAMS + metric) * HISTOGRAM_BINS + bin_of(seconds)] += 1
+    s.histograms[(np.int64(request_class) * N_HISTOGRAMS + metric) * HISTOGRAM_BINS + bin_of(seconds)] += 1
 
 
 @kernel

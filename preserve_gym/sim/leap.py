@@ -64,7 +64,32 @@ def leap(s: State, i: int, t: float) -> float:
     used, since, block_s = s.blocks_used[i], instance.blocks_since_s, instance.block_s
     before = ended
     stopped = False
+    safe_step = steps
     while True:
+        # Steps in which nobody finishes and for which there is memory: any ``size`` in a row take n blocks.
+        if asynchronous and end <= t and turn < end and done == 0:
+            safe_step = min(finish_step - 1, steps + (p.kv_blocks - used - spare) // n * size)
+            same_bin, same_tokens = 0, 0
+            while steps < safe_step and end <= t:
+                block_s += used * (turn - since)
+                since = turn
+                used += s.residues[residue]
+                residue = residue - 1 if residue > first_residue else first_residue + size - 1
+                steps += 1
+                step_s = fixed_s + per_context_token_s * context
+                context += n
+                busy_s += duration_s
+                ended += 1
+                generated += tokens
+                k = bin_of(end - step_end)
+                if k != same_bin:
+                    s.histograms[inter_token + same_bin] += same_tokens
+                    same_bin, same_tokens = k, 0
+                same_tokens += tokens
+                turn = step_end = end
+                end += step_s
+                duration_s, tokens = step_s, n
+            s.histograms[inter_token + same_bin] += same_tokens
         if turn < t:
             blocks = s.residues[residue]
             if blocks + spare > p.kv_blocks - used:

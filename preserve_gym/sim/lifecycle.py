@@ -91,6 +91,10 @@ def _start(s: State, i: int, now: float) -> None:
     instance.started_s = now
     instance.ready_at_s = now + s.cold_starts_s[k]
     s.totals[0].starts += 1
+    # A new replica knows nothing of the last one in its slot.
+    s.prompt_throughput[i], s.generation_throughput[i] = 0.0, 0.0
+    instance.tick_prompt_tokens = instance.first_prompt_tokens
+    instance.tick_generated_tokens = instance.generated_tokens
     for slot in range(i * GHOST_SLOTS, (i + 1) * GHOST_SLOTS):
         s.ghost_step[slot] = -1
 

@@ -427,7 +427,7 @@ def make_state(
         residues=np.zeros(slots * instance.block_size, np.int32),
         quiet_until_s=np.full(slots, inf),
         group_quiet_s=np.full(-(-slots // GROUP), inf),
-        cold_starts_s=np.atleast_1d(np.asarray(config.cold_start_s, np.float64)),
+        cold_starts_s=np.array(config.cold_starts_s),
         map_tokens=np.zeros(look_ahead + 1, np.int64),
         map_counts=np.zeros(look_ahead + 1, np.int64),
         ghost_step=np.full(slots * GHOST_SLOTS, -1, np.int64),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.anticipator import track_end, track_skip
+from preserve_gym.sim.anticipator import forget_peak, track_end
 from preserve_gym.sim.decoding import (
     blocks_of_step,
     computed_tokens,
@@ -136,7 +136,7 @@ def skip_decoding(s: State, i: int, r: int) -> None:
     # Its last token is of the step before, or, passed over again, of one before that.
     lag = min(request.lag + 1, MAX_LAG) if instance.steps == request.first_step else 1
     note_last_token(instance, request)
-    track_skip(s, i)
+    forget_peak(s, i)
     computed, generated = computed_tokens(instance, request), scheduled_output(instance, request)
     leave_decoding(s, i, r)
     request.prefill_target, request.generated, request.lag = computed, generated, lag

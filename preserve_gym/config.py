@@ -112,7 +112,7 @@ class InstanceConfig:
             (chunked prefill after Sarathi-Serve).
         num_gpu_blocks: KV-cache blocks as vLLM reports them; block 0 is its null block and is never
             handed out, so ``num_gpu_blocks - 1`` are usable.
-        block_size: tokens in a block.
+        block_size: tokens in a block, a power of two as in vLLM.
         max_num_seqs: most requests running at once.
         max_num_batched_tokens: token budget of an iteration, decodes and prefills together; of a prefill
             batch, padded to its longest prompt (``vllm_v0``); of prefills besides decodes (``sarathi``).
@@ -148,6 +148,10 @@ class InstanceConfig:
             _check_bool(self, name)
         _check(self, "num_gpu_blocks", 2, 2**31 - 1, integer=True)
         _check(self, "block_size", 1, 1024, integer=True)
+        if self.block_size & (self.block_size - 1):
+            raise InputError(
+                f"InstanceConfig.block_size: expected a power of two, as vLLM has, got {self.block_size}"
+            )
         _check(self, "max_num_seqs", 1, 2**20, integer=True)
         _check(self, "max_num_batched_tokens", 1, 2**24, integer=True)
         _check(self, "max_model_len", 2, 2**28, integer=True)

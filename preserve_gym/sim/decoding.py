@@ -44,7 +44,7 @@ def ended_output(instance: Record, request: Record) -> int:
 @kernel
 def residue_of(size: int, i: int, computed: int, steps: int) -> int:
     """Where ``residues`` counts a request of instance ``i`` that has ``computed`` tokens at ``steps``."""
-    return i * size + (computed - steps) % size
+    return i * size + ((computed - steps) & (size - 1))  # size is a power of two
 
 
 @kernel

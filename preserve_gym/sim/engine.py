@@ -27,7 +27,7 @@ from preserve_gym.sim.routing import (
     RequestView,
     view_of,
 )
-from preserve_gym.sim.slo import decide, slot_ends_s, watch
+from preserve_gym.sim.slo import decide, decide_past_slots, watch
 from preserve_gym.sim.state import READY, REJECTED, State, make_state
 
 TICK_S = 10.0
@@ -37,7 +37,6 @@ TICK_S = 10.0
 def _run_until(s: State, view: Any, t: float, route: Any, reads: int) -> None:
     totals = s.totals[0]
     next_ready = update_ready(s, totals.now_s)
-    next_slot = slot_ends_s(s)
     r = totals.next_request
     while r < len(s.requests) and s.requests[r].arrival_s < t:
         request = s.requests[r]
@@ -47,9 +46,7 @@ def _run_until(s: State, view: Any, t: float, route: Any, reads: int) -> None:
         advance_due(s, now)
         if next_ready <= now:
             next_ready = update_ready(s, now)
-        if next_slot <= now:
-            decide(s, now)
-            next_slot = slot_ends_s(s)
+        decide_past_slots(s, now)
         counts = s.counts[request.request_class]
         counts.arrived += 1
         counts.prompt_tokens += request.prompt_tokens

@@ -18,7 +18,7 @@ from preserve_gym.sim.histograms import bin_of, inter_token_base
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.leap import leap, may_leap
 from preserve_gym.sim.queues import settle_load, wait_at_the_end
-from preserve_gym.sim.state import DRAINING, GROUP, OFF, VLLM, VLLM_V0, Record, State
+from preserve_gym.sim.state import DRAINING, GROUP_SHIFT, OFF, VLLM, VLLM_V0, Record, State
 
 
 @kernel
@@ -43,7 +43,7 @@ def advance_due(s: State, t: float) -> None:
     for group in range(len(s.group_quiet_s)):
         if s.group_quiet_s[group] <= t:
             quiet_s = math.inf
-            for i in range(group * GROUP, min((group + 1) * GROUP, len(s.instances))):
+            for i in range(group << GROUP_SHIFT, min((group + 1) << GROUP_SHIFT, len(s.instances))):
                 if s.quiet_until_s[i] <= t:
                     advance(s, i, t)
                 quiet_s = min(quiet_s, s.quiet_until_s[i])
@@ -74,7 +74,8 @@ def advance(s: State, i: int, t: float) -> None:
 @kernel
 def _be_quiet_until(s: State, i: int, quiet_until_s: float) -> None:
     s.quiet_until_s[i] = quiet_until_s
-    s.group_quiet_s[i // GROUP] = min(s.group_quiet_s[i // GROUP], quiet_until_s)
+    group = i >> GROUP_SHIFT
+    s.group_quiet_s[group] = min(s.group_quiet_s[group], quiet_until_s)
 
 
 @kernel

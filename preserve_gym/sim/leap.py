@@ -14,7 +14,7 @@ from preserve_gym.sim.decoding import finish_due, next_finish, residue_of
 from preserve_gym.sim.handing_out import hand_out
 from preserve_gym.sim.histograms import bin_of, inter_token_base
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import VLLM, VLLM_V0, State
+from preserve_gym.sim.state import VLLM, VLLM_V0, Record, State
 
 _ROUNDING = 1.0 - 1e-9
 """Takes more off a sum of times than rounding can add to it."""
@@ -66,9 +66,9 @@ def leap(s: State, i: int, t: float) -> float:
     stopped = False
     safe_step = steps
     while True:
-        # Steps in which nobody finishes and for which there is memory: any ``size`` in a row take n blocks.
+        # Steps in which nobody finishes and for which there is memory.
         if asynchronous and end <= t and turn < end and done == 0:
-            safe_step = min(finish_step - 1, steps + (p.kv_blocks - used - spare) // n * size)
+            safe_step = steps + _steps_in_memory(p, finish_step - 1 - steps, n, p.kv_blocks - used - spare)
             same_bin, same_tokens = 0, 0
             while steps < safe_step and end <= t:
                 block_s += used * (turn - since)
@@ -167,9 +167,19 @@ def leap(s: State, i: int, t: float) -> float:
         end += next_s
         if next_done > 0:
             return end
-    # Any block_size steps in a row take n blocks; the scheduler may see a step earlier that they lack.
-    more = min(finish_step - steps, max((p.kv_blocks - used - spare) // n * size - 1, 0))
+    more = _steps_in_memory(p, finish_step - steps, n, p.kv_blocks - used - spare)
+    if more < finish_step - steps:
+        more = max(more - 1, 0)  # the scheduler may see a step earlier that memory lacks
     return end + _ROUNDING * more * (fixed_s + per_context_token_s * (context + 0.5 * n * (more - 1)))
+
+
+@kernel
+def _steps_in_memory(p: Record, steps: int, n: int, free: int) -> int:
+    """Of the next ``steps`` steps of n requests, how many certainly fit into the ``free`` blocks."""
+    # Any block_size steps in a row take n blocks.
+    if ((steps + p.block_size - 1) >> p.block_shift) * n <= free:
+        return steps
+    return (free // n) << p.block_shift
 
 
 @kernel

@@ -9,7 +9,7 @@ from preserve_gym.sim.state import Record, State
 @kernel
 def blocks_for(p: Record, tokens: int) -> int:
     """Blocks that hold ``tokens`` tokens."""
-    return (tokens + p.block_size - 1) // p.block_size
+    return (tokens + p.block_size - 1) >> p.block_shift
 
 
 @kernel

@@ -77,7 +77,7 @@ class RouterView(ByReference):
     totals: Records
 
     ARRAYS = {  # noqa: RUF012  (a ClassVar of the base)
-        name: State.ARRAYS[name]
+        name: State.COLUMNS[name]
         for name in (
             "ready",
             "in_flight",

@@ -57,21 +57,30 @@ def watch(s: State, r: int) -> None:
 
 
 @kernel
-def slot_ends_s(s: State) -> float:
-    """When the first slot that is not over ends."""
-    return (s.totals[0].deadline_slot + 1) / s.params[0].deadline_slots_per_s
+def decide_past_slots(s: State, t: float) -> None:
+    """Decide the deadlines in the slots that are over at ``t``, if there are any."""
+    last = _slot(s.params[0], t)
+    if last > s.totals[0].deadline_slot:
+        _decide(s, last - 1, last, s.totals[0].decided_s)
 
 
 @kernel
 def decide(s: State, t: float) -> None:
     """Decide every deadline up to ``t``; all iterations that end by ``t`` must have been played."""
-    p, totals = s.params[0], s.totals[0]
-    last = _slot(p, t)
+    last = _slot(s.params[0], t)
+    _decide(s, last, last, t)
+
+
+@kernel
+def _decide(s: State, until: int, last: int, t: float) -> None:
+    """Look at the slots up to ``until``; decide what is due before slot ``last``, and up to ``t`` in it."""
+    totals = s.totals[0]
+    first = totals.deadline_slot
     due = -1
     # One round sees every slot, however far ``t`` is.
-    for slot in range(totals.deadline_slot, min(last, totals.deadline_slot + DEADLINE_SLOTS - 1) + 1):
-        r = s.deadline_head[slot % DEADLINE_SLOTS]
-        s.deadline_head[slot % DEADLINE_SLOTS] = -1
+    for slot in range(first, min(until, first + DEADLINE_SLOTS - 1) + 1):
+        r = s.deadline_head[slot & (DEADLINE_SLOTS - 1)]
+        s.deadline_head[slot & (DEADLINE_SLOTS - 1)] = -1
         while r >= 0:
             behind = s.deadline_next[r]
             s.deadline_next[r] = due
@@ -80,33 +89,40 @@ def decide(s: State, t: float) -> None:
     # Only now, as what goes back may go into one of these slots.
     while due >= 0:
         behind = s.deadline_next[due]
-        _judge(s, due, totals.decided_s, t)
+        _judge(s, due, last, t)
         due = behind
     totals.deadline_slot = last
     totals.decided_s = t
 
 
 @kernel
-def _judge(s: State, r: int, after: float, t: float) -> None:
-    """Decide the deadlines of request ``r`` in (``after``, ``t``], and wait for the next one."""
-    p, request = s.params[0], s.requests[r]
+def _judge(s: State, r: int, last: int, t: float) -> None:
+    """Decide the deadlines of request ``r`` that ``_decide`` has to, and wait for the next one."""
+    p, totals, request = s.params[0], s.totals[0], s.requests[r]
     first_token, completion = first_token_deadline_s(p, request), completion_deadline_s(p, request)
+    first_token_slot, completion_slot = _slot(p, first_token), _slot(p, completion)
     counts = s.counts[request.request_class]
+    later = math.inf
     violated = False
-    if after < first_token <= t and missed_first_token(request, first_token):
+    if first_token_slot > last or (first_token_slot == last and first_token > t):
+        later = first_token
+    elif not _decided(totals, first_token_slot, first_token) and missed_first_token(request, first_token):
         counts.ttft_misses += 1
         violated = not (completion < first_token and missed_completion(request, completion))
-    if after < completion <= t and missed_completion(request, completion):
+    if completion_slot > last or (completion_slot == last and completion > t):
+        later = min(later, completion)
+    elif not _decided(totals, completion_slot, completion) and missed_completion(request, completion):
         # At equal times it counts once.
         violated = violated or not (first_token <= completion and missed_first_token(request, first_token))
     if violated:
         counts.violations += 1
-    later = math.inf
-    if first_token > t:
-        later = first_token
-    if t < completion < later:
-        later = completion
     _insert(s, r, later)
+
+
+@kernel
+def _decided(totals: Record, slot: int, deadline: float) -> bool:
+    """Whether a deadline had been decided before ``_decide`` was called."""
+    return slot < totals.deadline_slot or (slot == totals.deadline_slot and deadline <= totals.decided_s)
 
 
 @kernel
@@ -117,6 +133,6 @@ def _slot(p: Record, t: float) -> int:
 @kernel
 def _insert(s: State, r: int, deadline: float) -> None:
     if deadline < math.inf:
-        slot = _slot(s.params[0], deadline) % DEADLINE_SLOTS
+        slot = _slot(s.params[0], deadline) & (DEADLINE_SLOTS - 1)
         s.deadline_next[r] = s.deadline_head[slot]
         s.deadline_head[slot] = r

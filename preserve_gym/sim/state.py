@@ -40,8 +40,8 @@ N_HISTOGRAMS = 4
 """Histograms of each class."""
 DEADLINE_SLOTS = 4096
 """Slots of the wheel of deadlines; see ``slo``."""
-GROUP = 16
-"""Instances that share a lower bound of their next events."""
+GROUP_SHIFT = 4
+"""2**GROUP_SHIFT instances share a lower bound of their next events."""
 GHOST_SLOTS = 16
 """Steps for which a request that ended early may stay in the artifact's look-ahead map, and some more."""
 ROUTER_WEIGHTS = 6
@@ -65,7 +65,8 @@ PARAMS = np.dtype(
         ("scheduler", "i8"),  # VLLM, VLLM_V0 or SARATHI
         ("kv_blocks", "i8"),
         ("watermark_blocks", "i8"),
-        ("block_size", "i8"),
+        ("block_size", "i8"),  # a power of two
+        ("block_shift", "i8"),  # which one
         ("max_num_seqs", "i8"),
         ("max_num_batched_tokens", "i8"),
         ("long_prefill_token_threshold", "i8"),
@@ -234,7 +235,7 @@ class State(ByReference):
     finish: I8  # (I*S,) binary heap of the decoding requests: (their last step << 31) + which
     residues: I4  # (I*B,) decoding requests by (tokens computed - steps) modulo the block size
     quiet_until_s: F8  # (I,) until then nothing happens but steps of the decoding requests
-    group_quiet_s: F8  # (ceil(I/GROUP),) at most the least of a group
+    group_quiet_s: F8  # (I/2**GROUP_SHIFT + 1,) at most the least of a group
     cold_starts_s: F8  # (any,) one of which each start takes
     map_tokens: I8  # (look_ahead + 1,) scratch of the look-ahead map
     map_counts: I8  # (look_ahead + 1,)
@@ -260,7 +261,7 @@ class State(ByReference):
     generation_throughput: F8  # (I,)
     weights: F8  # (ROUTER_WEIGHTS,)
 
-    ARRAYS: ClassVar[dict[str, Any]] = {
+    COLUMNS: ClassVar[dict[str, Any]] = {
         "params": from_dtype(PARAMS)[::1],
         "totals": from_dtype(TOTALS)[::1],
         "counts": from_dtype(COUNTS)[::1],
@@ -360,6 +361,7 @@ def make_state(
             kv_blocks=instance.kv_blocks,
             watermark_blocks=instance.watermark_blocks,
             block_size=instance.block_size,
+            block_shift=instance.block_size.bit_length() - 1,
             max_num_seqs=instance.max_num_seqs,
             max_num_batched_tokens=instance.max_num_batched_tokens,
             long_prefill_token_threshold=instance.long_prefill_token_threshold,
@@ -426,7 +428,7 @@ def make_state(
         finish=np.zeros(slots * instance.max_num_seqs, np.int64),
         residues=np.zeros(slots * instance.block_size, np.int32),
         quiet_until_s=np.full(slots, inf),
-        group_quiet_s=np.full(-(-slots // GROUP), inf),
+        group_quiet_s=np.full((slots >> GROUP_SHIFT) + 1, inf),
         cold_starts_s=np.array(config.cold_starts_s),
         map_tokens=np.zeros(look_ahead + 1, np.int64),
         map_counts=np.zeros(look_ahead + 1, np.int64),

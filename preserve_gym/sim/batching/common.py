@@ -91,7 +91,7 @@ def decode_all(s: State, i: int, b: int, now: float) -> None:
                 if evict_last(s, i, now) == r:
                     return
             computed = computed_tokens(instance, request)
-            if computed % p.block_size == 0:
+            if computed & (p.block_size - 1) == 0:
                 take_blocks(s, i, 1, now)
             add_decode(batch, computed)
         r = request.next

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.decoding import ended_output
+from preserve_gym.sim.decoding import WHICH, computed_tokens, ended_output, is_scheduled
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import (
     ARTIFACT,
@@ -61,42 +61,64 @@ def look_ahead(s: State, i: int) -> None:
     """Fill ``s.map_tokens[j]`` with the tokens that instance ``i`` is predicted to hold in j iterations."""
     p, instance = s.params[0], s.instances[i]
     window = len(s.map_tokens) - 1
-    for j in range(window):
-        s.map_tokens[j] = 0  # first: tokens of the requests that end at j
+    for j in range(window + 1):
+        s.map_tokens[j] = 0  # first: tokens of the requests that end at j, later ones at the window's end
         s.map_counts[j] = 0  # how many they are
-    extra = 1 if p.anticipator == ARTIFACT else 0
-    tokens, count = 0, 0
-    r = instance.running_head
-    while r >= 0:
-        request = s.requests[r]
-        r = request.next
-        age = _age(instance, request)
-        if age < 0:
-            continue
-        left = predicted_end(p.anticipator, request.predicted_tokens, age) - age
-        if left <= 0:
-            continue
-        held = request.prompt_tokens + age + extra
-        tokens += held
-        count += 1
-        if left < window:
-            s.map_tokens[left] += held + left
-            s.map_counts[left] += 1
-    if extra == 1:
+    first = i * p.max_num_seqs
+    for k in range(first, first + instance.n_decoding):
+        _add_request(s, instance, s.finish[k] & WHICH)
+    for k in range(first, first + instance.n_prefilling):
+        _add_request(s, instance, s.prefilling[k])
+    for b in range(2 * i, 2 * i + 2):
+        if is_scheduled(instance, b):
+            _add_leaving(s, i, b)
+    if p.anticipator == ARTIFACT:
         for slot in range(i * GHOST_SLOTS, (i + 1) * GHOST_SLOTS):
             left = s.ghost_step[slot] - instance.ended_steps
             if left > 0:
-                held = s.ghost_tokens[slot] + s.ghost_count[slot] * instance.ended_steps
-                tokens += held
-                count += s.ghost_count[slot]
-                if left < window:
-                    s.map_tokens[left] += held + s.ghost_count[slot] * left
-                    s.map_counts[left] += s.ghost_count[slot]
-    for j in range(window):
-        tokens -= s.map_tokens[j]
-        count -= s.map_counts[j]
+                held = s.ghost_tokens[slot] + s.ghost_count[slot] * s.ghost_step[slot]
+                _add_end(s, left, held, s.ghost_count[slot])
+    tokens, count = 0, 0
+    for j in range(window, 0, -1):
+        # Who ends at j holds a token less in each iteration before.
+        count += s.map_counts[j]
+        tokens += s.map_tokens[j] - count
         s.map_tokens[j] = tokens
-        tokens += count
+    for j in range(window):
+        s.map_tokens[j] = s.map_tokens[j + 1]
+
+
+@kernel
+def _add_leaving(s: State, i: int, b: int) -> None:
+    """Add the requests that get their last token in batch ``b``, which has not ended."""
+    first = 2 * b * s.params[0].max_num_seqs
+    prefilled = first + s.batches[b].n_prefilled
+    for k in range(first, first + s.batches[b].n_done):
+        request = s.requests[s.batch_requests[k]]
+        # One that ends its prefill here may be leaving with the next batch, and is noted there too.
+        if request.status == LEAVING and (k >= prefilled or request.generated == request.output_tokens):
+            _add_request(s, s.instances[i], s.batch_requests[k])
+
+
+@kernel
+def _add_request(s: State, instance: Record, r: int) -> None:
+    """Add what request ``r`` will hold to the look-ahead map, as far as it has a token."""
+    p, request = s.params[0], s.requests[r]
+    age = _age(instance, request)
+    if age >= 0:
+        left = predicted_end(p.anticipator, request.predicted_tokens, age) - age
+        if left > 0:
+            held = request.prompt_tokens + age + (1 if p.anticipator == ARTIFACT else 0)
+            _add_end(s, left, held + left, 1)
+
+
+@kernel
+def _add_end(s: State, left: int, tokens: int, count: int) -> None:
+    """Requests that would hold ``tokens`` tokens after ``left`` > 0 iterations end then."""
+    window = len(s.map_tokens) - 1
+    beyond = max(left - window, 0)
+    s.map_tokens[left - beyond] += tokens - beyond * count
+    s.map_counts[left - beyond] += count
 
 
 @kernel
@@ -126,16 +148,41 @@ def look_ahead_all(s: State, high: float, peak: F8, share_above: F8) -> None:
 
 
 @kernel
+def note_held(s: State, i: int) -> None:
+    """Instance ``i`` has been advanced: note what it holds at least until its next event."""
+    p, instance = s.params[0], s.instances[i]
+    if p.anticipator == ARTIFACT or instance.n_lagging > 0:
+        s.held_tokens[i] = 0  # requests may be past their predictions, or miss tokens
+        return
+    count, context = instance.n_decoding, instance.decode_context
+    for b in range(2 * i, 2 * i + 2):
+        if instance.n_special > 0 and is_scheduled(instance, b):
+            if s.batches[b].n_late > 0:
+                s.held_tokens[i] = 0
+                return
+            first = 2 * b * p.max_num_seqs
+            for k in range(first, first + s.batches[b].n_prefilled):
+                request = s.requests[s.batch_requests[k]]
+                if request.status == DECODING:  # but it has no token yet
+                    count -= 1
+                    context -= computed_tokens(instance, request) + 1
+    s.held_tokens[i] = context - count * (1 + instance.steps - instance.ended_steps)
+
+
+@kernel
 def bound_peaks(s: State, now: float, prompt_tokens: int, predicted_tokens: int) -> None:
     """Set ``anticipated_tokens`` of the ready instances to lower bounds for a new request."""
+    steps_per_s = 1.0 / s.params[0].base_s
     for k in range(s.totals[0].n_ready):
         i = s.ready[k]
-        bound = 0
+        bound = s.held_tokens[i] + prompt_tokens
         if now < s.peak_until_s[i]:
-            bound = s.peak_tokens[i]
+            at_peak = s.peak_tokens[i]
             if s.peak_ahead[i] < predicted_tokens:
-                bound += prompt_tokens
-        s.anticipated_tokens[i] = max(bound, prompt_tokens)
+                # At least so many iterations before it.
+                at_peak += prompt_tokens + int((s.peak_until_s[i] - now) * steps_per_s)
+            bound = max(bound, at_peak)
+        s.anticipated_tokens[i] = bound
 
 
 @kernel

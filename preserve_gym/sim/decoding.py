@@ -13,7 +13,7 @@ import numpy as np
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import DECODING, LEAVING, Record, State
 
-_WHICH = (1 << 31) - 1
+WHICH = (1 << 31) - 1
 """Of an entry of the heap, the bits that tell the request."""
 
 MAX_STEPS = 2**31 - 2**29
@@ -101,6 +101,13 @@ def is_lagging(instance: Record, request: Record) -> bool:
 
 
 @kernel
+def is_scheduled(instance: Record, b: int) -> bool:
+    """Whether batch ``b`` of the instance is executing or next."""
+    executing = instance.executing == (b & 1)
+    return (instance.has_executing if executing else instance.has_next) == 1
+
+
+@kernel
 def next_finish(s: State, i: int) -> int:
     """The step in which the next decoding request gets its last token; there must be one."""
     return s.finish[i * s.params[0].max_num_seqs] >> 31
@@ -112,7 +119,7 @@ def finish_due(s: State, i: int, b: int) -> None:
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
     base = i * p.max_num_seqs
     while instance.n_decoding > 0 and s.finish[base] >> 31 == instance.steps:
-        r = s.finish[base] & _WHICH
+        r = s.finish[base] & WHICH
         _forget(s, i, r)
         if instance.n_decoding > 0:
             _pull(s, base, 0, instance.n_decoding, s.finish[base + instance.n_decoding])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from preserve_gym.sim.anticipator import note_held
 from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
 from preserve_gym.sim.handing_out import hand_out
 from preserve_gym.sim.histograms import bin_of, inter_token_base
@@ -74,6 +75,8 @@ def advance(s: State, i: int, t: float) -> None:
 @kernel
 def _be_quiet_until(s: State, i: int, quiet_until_s: float) -> None:
     s.quiet_until_s[i] = quiet_until_s
+    if s.params[0].tracks_peaks == 1:
+        note_held(s, i)
     group = i >> GROUP_SHIFT
     s.group_quiet_s[group] = min(s.group_quiet_s[group], quiet_until_s)
 

@@ -246,6 +246,7 @@ class State(ByReference):
     peak_tokens: I8  # (I,) tokens anticipated for one step,
     peak_ahead: I4  # (I,) which was so many ahead,
     peak_until_s: F8  # (I,) and is not over before
+    held_tokens: I8  # (I,) and what all that decode hold, at least
     # What routers see.
     refined_for: I4  # (I,) the last request for which lazily read quantities were brought up to date
     ready: I8  # (I,) slots that are ready, ascending; the first n_ready count
@@ -289,6 +290,7 @@ class State(ByReference):
         "peak_tokens": int64[::1],
         "peak_ahead": int32[::1],
         "peak_until_s": float64[::1],
+        "held_tokens": int64[::1],
         "refined_for": int32[::1],
         "ready": int64[::1],
         "in_flight": int32[::1],
@@ -437,7 +439,7 @@ def make_state(
         ghost_count=np.zeros(slots * GHOST_SLOTS, np.int64),
         refined_for=np.full(slots, -1, np.int32),
         peak_until_s=np.full(slots, -inf),
-        **zeros(np.int64, "peak_tokens"),
+        **zeros(np.int64, "peak_tokens", "held_tokens"),
         **zeros(np.int32, "peak_ahead"),
         **zeros(np.int32, "in_flight", "waiting", "blocks_used", "waiting_blocks"),
         **zeros(np.int64, "ready", "queued_prefill_tokens", "prompt_tokens", "expected_tokens"),

@@ -24,7 +24,6 @@ from preserve_gym import (
     router,
 )
 from preserve_gym.sim import uniform
-from preserve_gym.sim.anticipator import look_ahead
 from tests.reference import OFF, ROUTERS, ReferenceCluster, anticipated
 from tests.reference_metrics import FIGURES, histogram
 
@@ -179,8 +178,7 @@ def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
             assert snapshot.anticipated_peak[k] == snapshot.anticipated_overload[k] == 0
             continue
         expected = anticipated(instance, 12, scenario_anticipator(fast))
-        look_ahead(fast._state, k)
-        np.testing.assert_array_equal(fast._state.map_tokens[:12] / fast.config.instance.kv_tokens, expected)
+        np.testing.assert_array_equal(fast.look_ahead(k) / fast.config.instance.kv_tokens, expected)
         assert snapshot.anticipated_peak[k] == max(expected)
         assert snapshot.anticipated_overload[k] == sum(u > 0.95 for u in expected) / 12
     totals = snapshot.totals

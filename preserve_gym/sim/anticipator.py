@@ -24,12 +24,13 @@ from __future__ import annotations
 import math
 
 from preserve_gym.sim.decoding import WHICH, computed_tokens, ended_output, is_scheduled
-from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.jit import entry, kernel
 from preserve_gym.sim.state import (
     ARTIFACT,
     DECODING,
     F8,
     GHOST_SLOTS,
+    I8,
     LEAVING,
     OFF,
     Record,
@@ -121,7 +122,15 @@ def _add_end(s: State, left: int, tokens: int, count: int) -> None:
     s.map_counts[left - beyond] += count
 
 
-@kernel
+@entry
+def copy_map(s: State, i: int, tokens: I8) -> None:
+    """Copy the look-ahead map of instance ``i`` to ``tokens``, int64 of shape (look_ahead,)."""
+    look_ahead(s, i)
+    for j in range(len(tokens)):
+        tokens[j] = s.map_tokens[j]
+
+
+@entry
 def look_ahead_all(s: State, high: float, peak: F8, share_above: F8) -> None:
     """Peak of the look-ahead map and the share of it above ``high``, for every instance.
 

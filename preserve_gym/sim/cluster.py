@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
-from preserve_gym.sim.anticipator import look_ahead_all
+from preserve_gym.sim.anticipator import copy_map, look_ahead_all
 from preserve_gym.sim.engine import run_until
 from preserve_gym.sim.histograms import METRICS, Histogram
 from preserve_gym.sim.lifecycle import scale_to
@@ -278,6 +278,21 @@ class Cluster:
             target=int(np.count_nonzero((state == STARTING) | (state == READY))),
             totals=self.totals(),
         )
+
+    def look_ahead(self, slot: int) -> NDArray[np.int64]:
+        """PreServe's look-ahead map of an instance: tokens that it is predicted to hold.
+
+        Returns:
+            int64 of shape (look_ahead,): in each of its next iterations, the current one first.
+
+        Raises:
+            InputError: if there is no such slot.
+        """
+        if not 0 <= slot < len(self._instances):
+            raise InputError(f"slot: expected an integer in [0, {len(self._instances) - 1}], got {slot!r}")
+        tokens = np.empty(len(self._state.map_tokens) - 1, np.int64)
+        copy_map(self._state, slot, tokens)
+        return tokens
 
     def totals(self) -> dict[str, float]:
         """Cumulative counts and sums since the start; ``TOTALS`` says what they are."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.jit import entry, kernel
 
 
-@kernel
+@entry
 def uniform(seed: int, draw: int) -> float:
     """The ``draw``-th random number of ``seed``, in [0, 1), with 32 random bits.
 

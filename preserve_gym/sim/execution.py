@@ -16,7 +16,7 @@ from preserve_gym.sim.anticipator import note_held
 from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
 from preserve_gym.sim.handing_out import hand_out
 from preserve_gym.sim.histograms import bin_of, inter_token_base
-from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.jit import inlined, kernel
 from preserve_gym.sim.leap import leap, may_leap
 from preserve_gym.sim.queues import settle_load, wait_at_the_end
 from preserve_gym.sim.state import DRAINING, GROUP_SHIFT, OFF, VLLM, VLLM_V0, Record, State
@@ -38,7 +38,7 @@ def enqueue(s: State, i: int, r: int, now: float) -> None:
     _be_quiet_until(s, i, min(instance.schedule_at_s, instance.iteration_end_s))
 
 
-@kernel
+@inlined
 def advance_due(s: State, t: float) -> None:
     """Advance the instances at which something happens by ``t``."""
     for group in range(len(s.group_quiet_s)):
@@ -81,7 +81,7 @@ def _be_quiet_until(s: State, i: int, quiet_until_s: float) -> None:
     s.group_quiet_s[group] = min(s.group_quiet_s[group], quiet_until_s)
 
 
-@kernel
+@inlined
 def _schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     scheduler = s.params[0].scheduler
     if scheduler == VLLM:
@@ -91,7 +91,7 @@ def _schedule(s: State, i: int, b: int, now: float, start: float) -> bool:
     return sarathi.schedule(s, i, b, now, start)
 
 
-@kernel
+@inlined
 def _scheduling_turn(s: State, i: int, now: float) -> None:
     p, instance = s.params[0], s.instances[i]
     busy = instance.has_executing == 1

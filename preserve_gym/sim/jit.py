@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,45 @@ def _cached(dispatcher: Any) -> Any:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile on first call, for the types it is called with."""
-    dispatcher = njit(function, **_OPTIONS)
+    """Compile for other compiled functions; without what Python would need to call it, which takes a third."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Compile on first call, for the types it is called with, also from Python."""
+    return _compiled(function)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    dispatcher = njit(function, **_OPTIONS, **options)
     return _cached(dispatcher) if hasattr(dispatcher, "enable_caching") else dispatcher
 
 
-def typed_kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one ``signature`` now, so that functions can be passed to it, or it to functions."""
+def _has_cache(dispatcher: Any) -> bool:
+    cache_file = getattr(dispatcher._cache, "_cache_file", None)
+    return cache_file is not None and Path(cache_file._index_path).exists()
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Insert into its callers before they are compiled.
+
+    For a function that is called once and calls most of the engine: LLVM optimizes what a function calls
+    once more with that function, so each level of calls would add seconds to the first run.
+    """
+    return njit(function, inline="always", **_OPTIONS)
+
+
+def typed_kernel(signature: Any, notice: str = "") -> Callable[[Callable[..., Any]], Any]:
+    """Compile for one ``signature`` now, so that functions can be passed to it, or it to functions.
+
+    Where it has to be compiled, and somebody watches, ``notice`` is shown.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = kernel(function)
+        dispatcher = entry(function)
         if hasattr(dispatcher, "compile"):
+            if notice and not _has_cache(dispatcher) and sys.stderr.isatty():
+                print(notice, file=sys.stderr)
             dispatcher.compile(signature)
             dispatcher.disable_compile()
         return dispatcher

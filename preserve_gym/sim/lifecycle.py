@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from preserve_gym.sim.draws import uniform
-from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.jit import entry, kernel
 from preserve_gym.sim.state import DRAINING, GHOST_SLOTS, OFF, READY, STARTING, State
 
 _FIRST_DRAW = 1 << 62
@@ -34,7 +34,7 @@ def update_ready(s: State, now: float) -> float:
     return next_ready
 
 
-@kernel
+@entry
 def scale_to(s: State, target: int, now: float) -> None:
     """Set how many instances are starting or ready to ``target``, within the bounds of the cluster.
 

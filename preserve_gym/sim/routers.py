@@ -90,11 +90,19 @@ def _preserve(view: RouterView, request: RequestView) -> int:
     flight) the anticipated one; the weight 2 stands for the time of a prefill token over that of a
     decode token. Ties to the lowest slot. Source: arXiv 2504.03702 and its artifact.
     """
-    best, least = -1, 0
-    for k in range(view.n_ready):
+    best = view.ready[0]
+    least = 2 * view.queued_prefill_tokens[best] + view.expected_tokens[best]
+    if view.n_ready == len(view.ready):
+        # As in least-requests.
+        for i in range(len(view.expected_tokens)):
+            least = min(least, 2 * view.queued_prefill_tokens[i] + view.expected_tokens[i])
+        while 2 * view.queued_prefill_tokens[best] + view.expected_tokens[best] > least:
+            best += 1
+        return best
+    for k in range(1, view.n_ready):
         i = view.ready[k]
         score = 2 * view.queued_prefill_tokens[i] + view.expected_tokens[i]
-        if best < 0 or score < least:
+        if score < least:
             best, least = i, score
     return best
 

@@ -219,7 +219,7 @@ def assert_same_histograms(fast: Cluster, slow: ReferenceCluster) -> None:
     totals, of_classes = fast.totals(), fast.class_totals()
     for name in of_classes:
         assert of_classes[name].sum() == pytest.approx(totals[name], rel=1e-12)
-    violated = {k: 0 for k in fast.classes}
+    violated = dict.fromkeys(fast.classes, 0)
     for request in arrived:
         violated[request.request_class] += request.violated_at_s is not None
     if arrived:

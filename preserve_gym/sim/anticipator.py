@@ -4,13 +4,14 @@ Source: arXiv 2504.03702 (``paper``) and the artifact that its authors published
 with P prompt tokens and D predicted output tokens that has produced a + 1 tokens holds ``P + a + k`` tokens
 in k iterations from now, until its predicted end at ``a + k = D``.
 
-========================  =====================================  ===============================================
-..                        paper                                  artifact
-========================  =====================================  ===============================================
-tokens held               ``P + a + k``                          ``P + 1 + a + k``
-outlives its prediction   20 % longer, again and again           30 tokens longer once 10 past, again and again
-ends early                stops counting                         stays if no more than 10 iterations are left
-========================  =====================================  ===============================================
+=====================  =====================  ===============================================
+..                     paper                  artifact
+=====================  =====================  ===============================================
+tokens held            ``P + a + k``          ``P + 1 + a + k``
+outlives prediction    20 % longer, again     30 tokens longer once 10 past, again and again
+                       and again
+ends early             stops counting         stays if no more than 10 iterations are left
+=====================  =====================  ===============================================
 
 Both write each request into a ring of future iterations. The same map follows from the running requests
 alone, so none is kept: it is summed when somebody asks, in O(running + window).
@@ -219,11 +220,11 @@ def _shrinks(s: State, i: int) -> bool:
     instance = s.instances[i]
     if instance.n_lagging > 0 or s.batches[2 * i].n_late > 0 or s.batches[2 * i + 1].n_late > 0:
         return True
+    recomputed = 0
     first = i * s.params[0].max_num_seqs
     for k in range(first, first + instance.n_prefilling):
-        if s.requests[s.prefilling[k]].generated > 0:
-            return True
-    return False
+        recomputed += s.requests[s.prefilling[k]].generated
+    return recomputed > 0
 
 
 @kernel

@@ -19,8 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.core.imputils import lower_builtin, lower_getattr_generic
-from numba.core.typing import signature
-from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_global
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_global, signature
 from numba.extending import NativeValue, infer_getattr, models, register_model, typeof_impl, unbox
 from numba.np.arrayobj import make_array, populate_array
 
@@ -129,7 +128,7 @@ def _lower(context: Any, builder: Any, kind: ByReferenceType, address: Any, name
         return column._getvalue()
     if name in kind.scalars:
         array, field = kind.scalars[name]
-        record = kind.arrays[array].dtype
+        record: Any = kind.arrays[array].dtype
         place = builder.add(_entries(builder, kind, address, array)[0], _WORD(record.offset(field)))
         return context.unpack_value(
             builder, record.typeof(field), _pointer(context, builder, record.typeof(field), place)
@@ -195,7 +194,7 @@ def _item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind, index_kind = sig.args[:2]
     column = cgutils.create_struct_proxy(kind)(context, builder, value=args[0])
     index = context.cast(builder, args[1], index_kind, types.intp)
-    if config.BOUNDSCHECK:
+    if config.BOUNDSCHECK:  # type: ignore[attr-defined]
         with cgutils.if_unlikely(builder, builder.icmp_unsigned(">=", index, column.size)):
             context.call_conv.return_user_exc(builder, IndexError, ("index is out of bounds",))
     size = context.get_abi_sizeof(context.get_data_type(kind.dtype))

@@ -77,7 +77,7 @@ TOTALS: dict[str, str] = {
     "completed": "requests that completed",
     "compliant": "requests that completed within all deadlines",
     "output_tokens": "output tokens of the requests that completed",
-    "compliant_output_tokens": "of these, those of the requests that completed within all deadlines (goodput)",
+    "compliant_output_tokens": "of these, those of requests that completed within all deadlines (goodput)",
     "violations": "SLO violations (need the true output length: for reward and metrics, not for policies)",
     "ttft_misses": "first tokens that were not there when due",
     "preemptions": "preemptions",

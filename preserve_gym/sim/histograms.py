@@ -31,7 +31,7 @@ _LAST = HISTOGRAM_BINS - 1
 def bin_of(seconds: float) -> int:
     """The bin that counts ``seconds``."""
     # Exponent and leading bits of the fraction of a float64 count the bins.
-    k = (np.float64(seconds).view(np.int64) >> _SHIFT) - _FIRST + 1
+    k = int(np.float64(seconds).view(np.int64) >> _SHIFT) - _FIRST + 1
     return min(max(k, 0), _LAST)
 
 

@@ -49,7 +49,7 @@ def _cached(dispatcher: Any) -> Any:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile for other compiled functions; without what Python would need to call it, which takes a third."""
+    """Compile for other compiled functions, without what Python would need to call it: faster."""
     return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 

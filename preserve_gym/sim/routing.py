@@ -14,10 +14,10 @@ All have one signature, so the engine is compiled once and takes any of them. Wr
 
 It must return one of ``view.ready[:view.n_ready]``.
 
-Quantities that change with every iteration would cost an update of every instance at every arrival. A router
-that ``reads`` them sees lower bounds first; the instance that it then chooses is brought up to date, and it is
-asked again, until it chooses one that is. So the outcome is exact for every router that never likes an
-instance better for a higher KV use or a higher anticipated load of that instance.
+Quantities that change with every iteration would cost an update of every instance at every arrival. A
+router that ``reads`` them sees lower bounds first; the instance that it then chooses is brought up to date,
+and it is asked again, until it chooses one that is. So the outcome is exact for every router that never
+likes an instance better for a higher KV use or a higher anticipated load of that instance.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ class RequestView(NamedTuple):
     predicted_tokens: np.int64  # predicted, never true, output tokens
 
 
-ROUTER_SIGNATURE = int64(
-    ByReferenceType(RouterView), types.NamedTuple((float64, int64, int64), RequestView)
-)
+ROUTER_SIGNATURE = int64(ByReferenceType(RouterView), types.NamedTuple((float64, int64, int64), RequestView))
 
 
 def router(function: Callable[[Any, Any], int] | None = None, *, reads: str | tuple[str, ...] = ()) -> Any:

@@ -34,6 +34,7 @@ from preserve_gym.sim.state import (
     I8,
     LEAVING,
     OFF,
+    VLLM,
     Record,
     State,
 )
@@ -161,13 +162,14 @@ def look_ahead_all(s: State, high: float, peak: F8, share_above: F8) -> None:
 def note_held(s: State, i: int) -> None:
     """Instance ``i`` has been advanced: note what it holds at least until its next event."""
     p, instance = s.params[0], s.instances[i]
-    if p.anticipator == ARTIFACT or instance.n_lagging > 0:
+    skips = p.scheduler == VLLM  # the others leave nobody out of a step
+    if p.anticipator == ARTIFACT or (skips and instance.n_lagging > 0):
         s.held_tokens[i] = 0  # requests may be past their predictions, or miss tokens
         return
     count, context = instance.n_decoding, instance.decode_context
     for b in range(2 * i, 2 * i + 2):
         if instance.n_special > 0 and is_scheduled(instance, b):
-            if s.batches[b].n_late > 0:
+            if skips and s.batches[b].n_late > 0:
                 s.held_tokens[i] = 0
                 return
             first = 2 * b * p.max_num_seqs
@@ -218,7 +220,8 @@ def find_peak(s: State, i: int, now: float, prompt_tokens: int, predicted_tokens
 def _shrinks(s: State, i: int) -> bool:
     """Whether a request that the map counts goes without a token in an iteration that has not ended."""
     instance = s.instances[i]
-    if instance.n_lagging > 0 or s.batches[2 * i].n_late > 0 or s.batches[2 * i + 1].n_late > 0:
+    late = instance.n_lagging + s.batches[2 * i].n_late + s.batches[2 * i + 1].n_late
+    if s.params[0].scheduler == VLLM and late > 0:
         return True
     recomputed = 0
     first = i * s.params[0].max_num_seqs

@@ -170,13 +170,15 @@ class Cluster:
         elif np.shape(predicted_tokens) != (n,) or (n and np.min(predicted_tokens) < 1):
             raise InputError(f"predicted_tokens: expected {n} integers >= 1, one per request")
         longest = np.maximum(config.instance.max_model_len - prompt, 1)
+        predicted_tokens = np.minimum(predicted_tokens, longest).astype(np.int32)
+        del longest
         self.classes, class_index = _number_classes(trace)
         self._state = state = make_state(
             config,
             trace.arrival_s,
             prompt,
             trace.output_tokens,
-            np.minimum(predicted_tokens, longest),
+            predicted_tokens,
             class_index,
             start_s=start_s,
             look_ahead=look_ahead,

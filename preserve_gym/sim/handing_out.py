@@ -9,7 +9,7 @@ from preserve_gym.sim.histograms import E2E, NORMALIZED_LATENCY, TPOT, TTFT, bin
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.queues import settle_load, stop_running, stop_waiting
-from preserve_gym.sim.slo import completion_deadline_s, first_token_deadline_s
+from preserve_gym.sim.slo import MET_COMPLETION, MET_FIRST_TOKEN, completion_deadline_s, first_token_deadline_s
 from preserve_gym.sim.state import ARTIFACT, FINISHED, LEAVING, WAITING, State
 
 
@@ -50,6 +50,8 @@ def _hand_out_first(s: State, i: int, r: int, now: float) -> None:
         request.first_token_s = now
         s.queued_prefill_tokens[i] -= request.prompt_tokens
         instance.first_prompt_tokens += request.prompt_tokens
+        if now <= first_token_deadline_s(s.params[0], request):
+            s.met[r] |= MET_FIRST_TOKEN
         counts = s.counts[request.request_class]
         counts.first_tokens += 1
         counts.ttft_sum_s += now - request.arrival_s
@@ -83,7 +85,8 @@ def _finish(s: State, i: int, r: int, now: float) -> None:
     count(s, k, NORMALIZED_LATENCY, e2e_s / output)
     if output > 1:
         count(s, k, TPOT, decode_s / (output - 1))
-    in_time = request.first_token_s <= first_token_deadline_s(p, request)
-    if in_time and now <= completion_deadline_s(p, request):
+    if now <= completion_deadline_s(p, request):
+        s.met[r] |= MET_COMPLETION
+    if s.met[r] == MET_FIRST_TOKEN | MET_COMPLETION:
         counts.compliant += 1
         counts.compliant_output_tokens += output

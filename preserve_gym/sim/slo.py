@@ -1,9 +1,9 @@
 """SLO violations: counted once, when a request's first missed deadline passes.
 
-Every deadline waits in a wheel: a slot for each short span of time, in which requests are linked, and around
-which time goes. When a slot is over, its requests are looked at; one whose next deadline belongs to a later
-round, or that has another deadline, goes back into the wheel. So a deadline costs the same however many
-there are. What a request missed is read off its outcome, so nothing is noted.
+Deadlines wait in a wheel: a slot for each short span of time, in which they are linked, and around which
+time goes. When a slot is over they are looked at; one that belongs to a later round goes back. So a deadline
+costs the same however many there are. Whether it was met is noted when the token comes, in one byte of the
+request, so that deadlines that were met are done with without looking the request up.
 
 The completion deadline depends on the true output length, so violations exist in rewards and metrics only;
 a controller can see the missed first tokens (``ttft_misses``).
@@ -14,7 +14,10 @@ from __future__ import annotations
 import math
 
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import DEADLINE_SLOTS, FINISHED, Record, State
+from preserve_gym.sim.state import DEADLINE_SLOTS, Record, State
+
+MET_FIRST_TOKEN, MET_COMPLETION = 1, 2
+"""Of the byte that notes which deadlines a request has met."""
 
 _END_OF_TIME_S = 1e15
 
@@ -38,22 +41,11 @@ def completion_deadline_s(p: Record, request: Record) -> float:
 
 
 @kernel
-def missed_first_token(request: Record, deadline: float) -> bool:
-    """Whether the first token was not there at its ``deadline``, which has passed."""
-    return not request.first_token_s <= deadline
-
-
-@kernel
-def missed_completion(request: Record, deadline: float) -> bool:
-    """Whether the request was not complete at its ``deadline``, which has passed."""
-    return request.status != FINISHED or request.token_s > deadline
-
-
-@kernel
 def watch(s: State, r: int) -> None:
-    """Request ``r`` has arrived: watch the earlier of its deadlines."""
+    """Request ``r`` has arrived: watch its deadlines."""
     p, request = s.params[0], s.requests[r]
-    _insert(s, r, min(first_token_deadline_s(p, request), completion_deadline_s(p, request)))
+    _insert(s, 2 * r, first_token_deadline_s(p, request))
+    _insert(s, 2 * r + 1, completion_deadline_s(p, request))
 
 
 @kernel
@@ -61,7 +53,7 @@ def decide_past_slots(s: State, t: float) -> None:
     """Decide the deadlines in the slots that are over at ``t``, if there are any."""
     last = _slot(s.params[0], t)
     if last > s.totals[0].deadline_slot:
-        _decide(s, last - 1, last, s.totals[0].decided_s)
+        _decide(s, last - 1, last, -math.inf)
 
 
 @kernel
@@ -79,50 +71,45 @@ def _decide(s: State, until: int, last: int, t: float) -> None:
     due = -1
     # One round sees every slot, however far ``t`` is.
     for slot in range(first, min(until, first + DEADLINE_SLOTS - 1) + 1):
-        r = s.deadline_head[slot & (DEADLINE_SLOTS - 1)]
+        k = s.deadline_head[slot & (DEADLINE_SLOTS - 1)]
         s.deadline_head[slot & (DEADLINE_SLOTS - 1)] = -1
-        while r >= 0:
-            behind = s.deadline_next[r]
-            s.deadline_next[r] = due
-            due = r
-            r = behind
+        while k >= 0:
+            behind = s.deadline_next[k]
+            if not _met(s, k):
+                s.deadline_next[k] = due
+                due = k
+            k = behind
     # Only now, as what goes back may go into one of these slots.
     while due >= 0:
         behind = s.deadline_next[due]
         _judge(s, due, last, t)
         due = behind
     totals.deadline_slot = last
-    totals.decided_s = t
 
 
 @kernel
-def _judge(s: State, r: int, last: int, t: float) -> None:
-    """Decide the deadlines of request ``r`` that ``_decide`` has to, and wait for the next one."""
-    p, totals, request = s.params[0], s.totals[0], s.requests[r]
+def _judge(s: State, k: int, last: int, t: float) -> None:
+    """Deadline ``k`` has not been met: decide it if ``_decide`` has to, or let it wait on."""
+    p, request = s.params[0], s.requests[k >> 1]
     first_token, completion = first_token_deadline_s(p, request), completion_deadline_s(p, request)
-    first_token_slot, completion_slot = _slot(p, first_token), _slot(p, completion)
+    is_completion = (k & 1) == 1
+    deadline = completion if is_completion else first_token
+    slot = _slot(p, deadline)
+    if slot > last or (slot == last and deadline > t):
+        _insert(s, k, deadline)
+        return
     counts = s.counts[request.request_class]
-    later = math.inf
-    violated = False
-    if first_token_slot > last or (first_token_slot == last and first_token > t):
-        later = first_token
-    elif not _decided(totals, first_token_slot, first_token) and missed_first_token(request, first_token):
+    if not is_completion:
         counts.ttft_misses += 1
-        violated = not (completion < first_token and missed_completion(request, completion))
-    if completion_slot > last or (completion_slot == last and completion > t):
-        later = min(later, completion)
-    elif not _decided(totals, completion_slot, completion) and missed_completion(request, completion):
-        # At equal times it counts once.
-        violated = violated or not (first_token <= completion and missed_first_token(request, first_token))
-    if violated:
+    # The other deadline has been charged if it was missed earlier; at equal times that of the first token.
+    other_first = first_token <= completion if is_completion else completion < first_token
+    if not other_first or _met(s, k ^ 1):
         counts.violations += 1
-    _insert(s, r, later)
 
 
 @kernel
-def _decided(totals: Record, slot: int, deadline: float) -> bool:
-    """Whether a deadline had been decided before ``_decide`` was called."""
-    return slot < totals.deadline_slot or (slot == totals.deadline_slot and deadline <= totals.decided_s)
+def _met(s: State, k: int) -> bool:
+    return (s.met[k >> 1] >> (k & 1)) & 1 == 1
 
 
 @kernel
@@ -131,8 +118,8 @@ def _slot(p: Record, t: float) -> int:
 
 
 @kernel
-def _insert(s: State, r: int, deadline: float) -> None:
+def _insert(s: State, k: int, deadline: float) -> None:
     if deadline < math.inf:
         slot = _slot(s.params[0], deadline) & (DEADLINE_SLOTS - 1)
-        s.deadline_next[r] = s.deadline_head[slot]
-        s.deadline_head[slot] = r
+        s.deadline_next[k] = s.deadline_head[slot]
+        s.deadline_head[slot] = k

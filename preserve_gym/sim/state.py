@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import float64, from_dtype, int32, int64
+from numba import float64, from_dtype, int32, int64, uint8
 from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig
@@ -51,6 +51,7 @@ MAX_CLASSES = 256
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 I4 = NDArray[np.int32]
+U1 = NDArray[np.uint8]
 Records = NDArray[np.void]
 Record = Any
 """One record of an array below, by reference."""
@@ -202,7 +203,6 @@ TOTALS = np.dtype(
         ("next_request", "i8"),  # the first request that has not arrived
         ("routed", "i8"),
         ("n_ready", "i8"),
-        ("decided_s", "f8"),  # deadlines up to here are decided
         ("deadline_slot", "i8"),  # the first slot of deadlines, numbered from time 0, that is not over
         ("tick", "i8"),  # the next tick of the throughput
         ("drains", "i8"),
@@ -226,7 +226,8 @@ class State(ByReference):
     first_scheduled_s: F8  # (R,) start of its first iteration
     instance_of: I4  # (R,) where it was routed, or -1
     preemptions: I4  # (R,)
-    deadline_next: I4  # (R,) behind it in its slot of deadlines, or -1
+    met: U1  # (R,) deadlines that it has met, see ``slo``
+    deadline_next: I4  # (2*R,) of both its deadlines, the one behind it in its slot, or -1
     deadline_head: I4  # (DEADLINE_SLOTS,) first in each slot, or -1
     instances: Records  # INSTANCE, (I,)
     batches: Records  # BATCH, (2*I,)
@@ -271,6 +272,7 @@ class State(ByReference):
         "first_scheduled_s": float64[::1],
         "instance_of": int32[::1],
         "preemptions": int32[::1],
+        "met": uint8[::1],
         "deadline_next": int32[::1],
         "deadline_head": int32[::1],
         "instances": from_dtype(INSTANCE)[::1],
@@ -329,8 +331,8 @@ def make_state(
         InputError: if there are more requests or classes than their numbers have room for.
     """
     n, slots = len(arrival_s), config.max_instances
-    if n >= 2**31:
-        raise InputError(f"trace: expected fewer than 2**31 requests, got {n}")
+    if n >= 2**30:
+        raise InputError(f"trace: expected fewer than 2**30 requests, got {n}")
     classes = 1 if request_class is None or n == 0 else int(request_class.max()) + 1
     if classes > MAX_CLASSES:
         raise InputError(f"trace: expected at most {MAX_CLASSES} request classes, got {classes}")
@@ -384,7 +386,6 @@ def make_state(
             TOTALS,
             1,
             now_s=start_s,
-            decided_s=-inf,
             deadline_slot=int(start_s * slots_per_s),
             tick=1,
         ),
@@ -406,7 +407,8 @@ def make_state(
         first_scheduled_s=np.full(n, np.nan),
         instance_of=np.full(n, -1, np.int32),
         preemptions=np.zeros(n, np.int32),
-        deadline_next=np.full(n, -1, np.int32),
+        met=np.zeros(n, np.uint8),
+        deadline_next=np.full(2 * n, -1, np.int32),
         deadline_head=np.full(DEADLINE_SLOTS, -1, np.int32),
         instances=records(
             INSTANCE,

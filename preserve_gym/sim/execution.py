@@ -22,7 +22,7 @@ from preserve_gym.sim.queues import settle_load, wait_at_the_end
 from preserve_gym.sim.state import DRAINING, GROUP_SHIFT, OFF, VLLM, VLLM_V0, Record, State
 
 
-@kernel
+@inlined
 def enqueue(s: State, i: int, r: int, now: float) -> None:
     """Request ``r`` reaches instance ``i``, which has been advanced to ``now``."""
     instance, request = s.instances[i], s.requests[r]
@@ -112,7 +112,7 @@ def _start_batch(p: Record, instance: Record, batch: Record, now: float) -> None
         instance.schedule_at_s = now
 
 
-@kernel
+@inlined
 def _end_batch(s: State, i: int) -> None:
     instance = s.instances[i]
     b = 2 * i + instance.executing
@@ -143,7 +143,7 @@ def _end_batch(s: State, i: int) -> None:
         instance.instance_s += now - instance.started_s
 
 
-@kernel
+@inlined
 def _count_inter_token(s: State, i: int, b: int, now: float) -> None:
     """Inter-token latencies of the requests that decode in batch ``b``."""
     batch = s.batches[b]

@@ -13,14 +13,14 @@ from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
 from preserve_gym.sim.decoding import finish_due, next_finish, residue_of
 from preserve_gym.sim.handing_out import hand_out
 from preserve_gym.sim.histograms import bin_of, inter_token_base
-from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.jit import inlined, kernel
 from preserve_gym.sim.state import VLLM, VLLM_V0, Record, State
 
 _ROUNDING = 1.0 - 1e-9
 """Takes more off a sum of times than rounding can add to it."""
 
 
-@kernel
+@inlined
 def may_leap(s: State, i: int) -> bool:
     """Whether the next batches can be steps of the decoding requests alone."""
     instance = s.instances[i]

@@ -17,7 +17,7 @@ from preserve_gym.latency.law import LatencyLaw
 from preserve_gym.sim.anticipator import bound_peaks, find_peak
 from preserve_gym.sim.decoding import MAX_STEPS
 from preserve_gym.sim.execution import advance, advance_due, enqueue
-from preserve_gym.sim.jit import inlined, typed_kernel
+from preserve_gym.sim.jit import entry_point, inlined, typed_kernel
 from preserve_gym.sim.lifecycle import update_ready
 from preserve_gym.sim.routing import (
     READS_ANTICIPATED,
@@ -121,4 +121,5 @@ def run_until() -> Any:
     signature = void(
         typeof(state), typeof(view_of(state)), float64, types.FunctionType(ROUTER_SIGNATURE), int64
     )
-    return typed_kernel(signature, "preserve_gym: compiling the simulator, once, about 10 s")(_run_until)
+    notice = "preserve_gym: compiling the simulator, once, about 10 s"
+    return entry_point(typed_kernel(signature, notice)(_run_until))

@@ -68,6 +68,17 @@ def _has_cache(dispatcher: Any) -> bool:
     return cache_file is not None and Path(cache_file._index_path).exists()
 
 
+def entry_point(typed: Any) -> Any:
+    """What a function made by ``typed_kernel`` calls when it knows the types of its arguments.
+
+    It takes arguments of just these types, and saves the 20 microseconds in which they are looked at.
+    """
+    if not hasattr(typed, "overloads"):
+        return typed
+    (compiled,) = typed.overloads.values()
+    return compiled.entry_point
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Insert into its callers before they are compiled.
 

@@ -38,8 +38,8 @@ def test_a_change_in_any_file_of_the_engine_is_compiled(tmp_path: Path) -> None:
     # The event loop, which is what is compiled and cached, lies in another file.
     execution = package / "sim" / "execution.py"
     source = execution.read_text()
-    assert source.count("request.instance = i\n") == 1
+    assert source.count("s.instance_of[r] = i\n") == 1
     execution.write_text(
-        source.replace("request.instance = i\n", "request.instance = i\n    request.preemptions = 7\n")
+        source.replace("s.instance_of[r] = i\n", "s.instance_of[r] = i\n    s.preemptions[r] = 7\n")
     )
     assert run() == "7"

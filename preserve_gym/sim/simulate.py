@@ -288,6 +288,7 @@ def _until(trace: Trace, end_s: float) -> Trace:
         trace.arrival_s[rows],
         trace.prompt_tokens[rows],
         trace.output_tokens[rows],
+        None if trace.request_class is None else trace.request_class[rows],
         name=trace.name,
         clock_s=trace.clock_s,
     )

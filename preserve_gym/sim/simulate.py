@@ -130,7 +130,7 @@ def simulate(
             ``min_instances`` with one.
         horizon_s: requests that arrive before it are served. Default: the span of the trace, a request
             that arrives at its very end included.
-        seed: of routers that draw at random.
+        seed: of routers and cold starts that are drawn at random.
         progress: None shows a bar if the run is a long one and stderr is a terminal, False never does; a
             function is called now and then with the share done, rising from 0 to 1.
 

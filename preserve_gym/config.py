@@ -312,7 +312,8 @@ class WorkloadConfig:
     Attributes:
         trace: name in the catalog, or path of a trace file.
         rate_scale: factor on the request rate: superposition of shifted copies above 1, thinning below.
-        seed: of a synthetic trace, of rate scaling and of the errors of noisy predictions.
+        seed: of a synthetic trace, of rate scaling, of the errors of noisy predictions, and of cold starts
+            and routers that are drawn.
         warmup_s: served before the scored part, with the initial fleet, so that queues and rates are
             those of a running service.
         horizon_s: length of the scored part; None: to the end of the trace.

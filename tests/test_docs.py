@@ -24,14 +24,18 @@ from preserve_gym.envs.autoscale import AutoscaleEnv
 from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.latency.presets import PRESETS
 from preserve_gym.prediction.lengths import PREDICTORS
-from preserve_gym.sim import ROUTERS
+from preserve_gym.sim import ROUTERS, Histogram, RouterView
+from preserve_gym.sim.histograms import METRICS
+from preserve_gym.sim.routing import READS
 from preserve_gym.traces import DATASETS, synthetic_trace, trace_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
 AUTOSCALE = ROOT / "docs" / "environments" / "autoscale.md"
 TRACES = ROOT / "docs" / "bring-your-own-trace.md"
 SIMULATES = ROOT / "docs" / "how-it-simulates.md"
+POLICY = ROOT / "docs" / "write-your-own-policy.md"
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:
@@ -214,6 +218,27 @@ def test_names_that_arguments_take() -> None:
     assert sorted(re.findall(r"`(\w+)`", rows["predictor"])) == sorted(PREDICTORS)
 
 
+def test_what_routers_see() -> None:
+    rows = table_of(POLICY, "What the router gets")
+    seen = {*RouterView.ARRAYS, *RouterView.SCALARS} - {"params", "totals"}
+    assert sorted(row[0] for row in rows) == sorted(seen)
+    assert {row[0] for row in rows if row[1] == "no"} == set(RouterView.SCALARS)
+    needs = {row[0]: re.findall(r'reads="(\w+)"', row[-1]) for row in rows}
+    assert {reads for names in needs.values() for reads in names} == set(READS)
+
+
+def test_built_in_routers() -> None:
+    assert [row[0] for row in table_of(POLICY, "Built-in routers")] == list(ROUTERS)
+
+
+def test_histograms() -> None:
+    assert {row[0] for row in table_of(SIMULATES, "Metrics")} == {*METRICS, "itl_s"}
+    edges_s = Histogram(np.zeros(2050, np.int64)).edges_s[1:-1]
+    widths = np.diff(edges_s) / edges_s[:-1]
+    assert widths.max() == pytest.approx(0.016, rel=0.03)
+    assert [edges_s[0], edges_s[-1]] == pytest.approx([61e-6, 3 * 86_400.0], rel=0.02)
+
+
 def test_actions() -> None:
     env = small_env(initial_instances=5)
     for action, (shown, change) in enumerate(table_of(AUTOSCALE, "Action space")):
@@ -271,6 +296,22 @@ def test_latency_law_errors() -> None:
         [p.model, p.gpu, str(p.tp), *(f"{error:.1f}" for error in dataclasses.astuple(p.fit_error))]
         for p in PRESETS
     ]
+
+
+def test_errors_against_real_servers() -> None:
+    own, preset, *_ = tables_of(SIMULATES, "Against a real server")
+
+    def largest(table: list[list[str]]) -> dict[str, float]:
+        errors: dict[str, float] = {}
+        for run, _, mean, *_ in table:
+            errors[run] = max(errors.get(run, 0.0), abs(float(mean)))
+        return errors
+
+    shown = {
+        re.sub(r" \(.*\)", "", run): (preset_error, own_error)
+        for run, preset_error, own_error in table_of(README, "How far can you trust it?")
+    }
+    assert shown == {run: (f"{largest(preset)[run]} %", f"{error} %") for run, error in largest(own).items()}
 
 
 def test_cases_of_vllm(data_dir: Path) -> None:

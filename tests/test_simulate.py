@@ -197,6 +197,14 @@ def test_the_request_at_the_very_end_is_served() -> None:
     assert longer.totals["instance_s"] == pytest.approx(6 * 35.0)
 
 
+def test_requests_keep_their_classes_where_a_horizon_cuts_the_trace() -> None:
+    trace = busy_trace(50)
+    classes = np.arange(50) % 2 * 7
+    classed = Trace(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, classes)
+    requests = simulate(classed, CONFIG, horizon_s=float(trace.arrival_s[30])).requests
+    np.testing.assert_array_equal(requests["request_class"], classes[:30])
+
+
 def test_queues_are_served_after_the_horizon_with_the_fleet_of_then() -> None:
     trace = Trace(np.zeros(300), np.full(300, 600), np.full(300, 100))
     simulation = simulate(trace, CONFIG, autoscaler=lambda now: 1, horizon_s=5.0)

@@ -25,6 +25,15 @@ def test_an_episode_is_the_stretch_that_was_asked_for(trace: Trace) -> None:
     assert (episode.start_s, episode.warmup_s, episode.horizon_s) == (1000.0, 100.0, 500.0)
 
 
+def test_an_episode_keeps_the_classes_of_its_requests(trace: Trace) -> None:
+    classes = np.arange(len(trace)) % 3
+    classed = Trace(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, classes)
+    config = WorkloadConfig(start_s=1000.0, warmup_s=100.0, horizon_s=500.0)
+    episode = Workload(config, classed).episode(np.random.default_rng(0))
+    np.testing.assert_array_equal(episode.trace.request_class, classes[trace.row_range(900.0, 1500.0)])
+    assert Workload(config, trace).episode(np.random.default_rng(0)).trace.request_class is None
+
+
 def test_without_a_horizon_it_goes_to_the_end(trace: Trace) -> None:
     workload = Workload(WorkloadConfig(start_s=1000.0, horizon_s=None), trace)
     episode = workload.episode(np.random.default_rng(0))

@@ -130,7 +130,7 @@ def simulate(
             ``min_instances`` with one.
         horizon_s: requests that arrive before it are served. Default: the span of the trace, a request
             that arrives at its very end included.
-        seed: of routers that draw at random.
+        seed: of routers and cold starts that are drawn at random.
         progress: None shows a bar if the run is a long one and stderr is a terminal, False never does; a
             function is called now and then with the share done, rising from 0 to 1.
 
@@ -288,6 +288,7 @@ def _until(trace: Trace, end_s: float) -> Trace:
         trace.arrival_s[rows],
         trace.prompt_tokens[rows],
         trace.output_tokens[rows],
+        None if trace.request_class is None else trace.request_class[rows],
         name=trace.name,
         clock_s=trace.clock_s,
     )

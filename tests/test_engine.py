@@ -103,7 +103,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
         "initial": draw(integers(minimum, maximum)),
         "classes": np.array([draw(st.sampled_from([0, 0, 3, 7])) for _ in range(n)], np.int32),
         "router": draw(st.sampled_from(sorted(ROUTERS))),
-        "weights": draw(st.lists(st.sampled_from([0.0, 0.3, 1.0, 7.0]), min_size=6, max_size=6)),
+        "weights": draw(st.lists(st.sampled_from([0.0, 0.3, 1.0, 7.0]), min_size=6, max_size=6).filter(any)),
         "anticipator": draw(st.sampled_from(["paper", "artifact"])),
         "seed": draw(st.sampled_from([0, 5, 2**40 + 1])),
         "steps": steps,
@@ -395,6 +395,31 @@ def test_a_router_of_ones_own() -> None:
     assert set(cluster.results()["instance"]) == {2}
 
 
+def test_a_router_that_reads_what_there_is_not_is_refused() -> None:
+    with pytest.raises(InputError, match="reads: expected any of kv, anticipated, throughput, got 'output'"):
+        router(reads="output")
+
+
+def test_weights_steer_the_linear_router() -> None:
+    def instances(**arguments: Any) -> list[int]:
+        cluster = Cluster(ClusterConfig(), chat(300, 3.0), initial_instances=4, **arguments)
+        cluster.settle()
+        return cluster.results()["instance"].tolist()
+
+    assert instances(router="linear", router_weights=(2.0, 0.0, 1.0)) == instances(router="preserve")
+    by_requests = instances(router="linear", router_weights=(0.0, 0.0, 0.0, 1.0))
+    assert by_requests == instances(router="least-requests")
+    cluster = Cluster(ClusterConfig(), chat(300, 3.0), "linear", initial_instances=4, router_weights=(1,))
+    cluster.set_router_weights((0.0, 0.0, 0.0, 1.0))
+    cluster.settle()
+    assert cluster.results()["instance"].tolist() == by_requests
+
+
+def test_the_map_of_a_slot_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match=r"slot: expected an integer in \[0, 15\], got 16"):
+        Cluster(ClusterConfig(), chat(10, 1.0)).look_ahead(16)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -403,6 +428,11 @@ def test_a_router_of_ones_own() -> None:
         ({"initial_instances": 0}, "initial_instances: expected an integer in [1, 16], got 0"),
         ({"initial_instances": 17}, "initial_instances: expected an integer in [1, 16], got 17"),
         ({"look_ahead": 0}, "look_ahead: expected at least 1 iteration"),
+        ({"anticipator": "oracle"}, "anticipator: expected one of paper, artifact, got 'oracle'"),
+        ({"router_weights": [1.0] * 7}, "router_weights: expected at most 6 finite numbers >= 0"),
+        ({"router_weights": [-1.0]}, "router_weights: expected at most 6 finite numbers >= 0"),
+        ({"router_weights": [float("nan")]}, "router_weights: expected at most 6 finite numbers >= 0"),
+        ({"router": "linear"}, "router_weights: linear needs one above 0, got ()"),
         ({"start_s": 1e6}, "start_s: 1000000.0 is after the first arrival"),
         ({"predicted_tokens": np.zeros(10, int)}, "predicted_tokens: expected 10 integers >= 1"),
         ({"predicted_tokens": np.ones(9, int)}, "predicted_tokens: expected 10 integers >= 1"),

@@ -178,7 +178,7 @@ def test_the_fleet_at_the_start(autoscaler: Any) -> None:
 def test_the_default_cluster_is_that_of_the_class() -> None:
     trace = busy_trace(50)
     simulation = simulate(trace)
-    assert simulation.config == ClusterConfig()
+    assert simulation.cluster.config == ClusterConfig()
     cluster = Cluster(ClusterConfig(), trace, initial_instances=16)
     cluster.settle()
     pd.testing.assert_frame_equal(simulation.requests, cluster.results(), check_exact=True)

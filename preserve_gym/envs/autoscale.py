@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +18,7 @@ from preserve_gym.envs.reward import reward_parts
 from preserve_gym.errors import InputError
 from preserve_gym.sim import Cluster, Snapshot
 from preserve_gym.sim.profile import InstanceProfile
-from preserve_gym.sim.routers import get_router
+from preserve_gym.sim.routers import check_weights, get_router
 from preserve_gym.sim.state import READY
 from preserve_gym.workload import Episode, Workload
 
@@ -62,6 +62,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         action_mode: ``delta`` or ``target``.
         reward: weights of the reward, or a mapping.
         initial_instances: ready at the start of the warm-up; None: the forecast need.
+        router_weights: of the router ``linear``, or one of your own that reads ``view.weights``.
         render_mode: None or ``ansi``.
 
     Raises:
@@ -80,6 +81,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         action_mode: str = "delta",
         reward: RewardConfig | Mapping[str, Any] | None = None,
         initial_instances: int | None = None,
+        router_weights: Sequence[float] = (),
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -97,8 +99,10 @@ class AutoscaleEnv(gym.Env[Any, Any]):
             raise InputError(
                 f"initial_instances: expected an integer in [{low}, {high}], got {initial_instances!r}"
             )
-        get_router(router)  # refuse an unknown one here rather than at the first reset
+        # Refuse what does not fit here rather than at the first reset.
+        check_weights(get_router(router), router_weights)
         self.router = router
+        self.router_weights = tuple(router_weights)
         self.interval_s = float(interval_s)
         self.profile: InstanceProfile = self.workload.profile(self.cluster_config)
         self._initial_instances = initial_instances
@@ -128,6 +132,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
             predicted_tokens=episode.predicted_tokens,
             initial_instances=initial,
             start_s=episode.start_s - episode.warmup_s,
+            router_weights=self.router_weights,
             seed=self.workload.config.seed,
         )
         lead_in_s = max(episode.start_s - self.interval_s, episode.start_s - episode.warmup_s)

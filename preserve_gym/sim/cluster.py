@@ -16,7 +16,7 @@ from preserve_gym.sim.anticipator import copy_map, look_ahead_all
 from preserve_gym.sim.engine import run_until
 from preserve_gym.sim.histograms import METRICS, Histogram
 from preserve_gym.sim.lifecycle import scale_to
-from preserve_gym.sim.routers import get_router
+from preserve_gym.sim.routers import check_weights, get_router
 from preserve_gym.sim.routing import READS_ANTICIPATED, view_of
 from preserve_gym.sim.state import (
     ANTICIPATORS,
@@ -26,7 +26,6 @@ from preserve_gym.sim.state import (
     OFF,
     READY,
     REJECTED,
-    ROUTER_WEIGHTS,
     STARTING,
     make_state,
 )
@@ -172,6 +171,7 @@ class Cluster:
         longest = np.maximum(config.instance.max_model_len - prompt, 1)
         predicted_tokens = np.minimum(predicted_tokens, longest).astype(np.int32)
         del longest
+        self._has_classes = trace.request_class is not None
         self.classes, class_index = _number_classes(trace)
         self._state = state = make_state(
             config,
@@ -235,15 +235,9 @@ class Cluster:
         """From now on the router finds ``weights`` in ``view.weights``; those not given are 0.
 
         Raises:
-            InputError: unless they are at most 6 finite numbers >= 0.
+            InputError: unless they are at most 6 finite numbers >= 0; for ``linear``, if all are 0.
         """
-        values = np.asarray(weights, np.float64).reshape(-1)
-        if len(values) > ROUTER_WEIGHTS or not (np.isfinite(values) & (values >= 0)).all():
-            raise InputError(
-                f"router_weights: expected at most {ROUTER_WEIGHTS} finite numbers >= 0, got {weights!r}"
-            )
-        self._state.weights[:] = 0.0
-        self._state.weights[: len(values)] = values
+        self._state.weights[:] = check_weights(self._route, weights)
 
     def scale_to(self, instances: int) -> None:
         """Ask for that many instances starting or ready, clipped to the bounds of the cluster.
@@ -375,7 +369,7 @@ class Cluster:
             "violated_s": self._violated_s(requests, rejected, first_token_s, completed_s),
             "rejected": rejected,
         }
-        if len(self.classes) > 1:
+        if self._has_classes:
             columns["request_class"] = np.array(self.classes)[requests["request_class"]]
         return pd.DataFrame(columns)
 

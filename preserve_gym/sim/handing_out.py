@@ -9,7 +9,12 @@ from preserve_gym.sim.histograms import E2E, NORMALIZED_LATENCY, TPOT, TTFT, bin
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
 from preserve_gym.sim.queues import settle_load, stop_running, stop_waiting
-from preserve_gym.sim.slo import MET_COMPLETION, MET_FIRST_TOKEN, completion_deadline_s, first_token_deadline_s
+from preserve_gym.sim.slo import (
+    MET_COMPLETION,
+    MET_FIRST_TOKEN,
+    completion_deadline_s,
+    first_token_deadline_s,
+)
 from preserve_gym.sim.state import ARTIFACT, FINISHED, LEAVING, WAITING, State
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
 from preserve_gym.sim.draws import uniform
 from preserve_gym.sim.routing import RequestView, RouterView, router
+from preserve_gym.sim.state import ROUTER_WEIGHTS
 
 LINEAR_FEATURES = (
     "queued prefill tokens",
@@ -238,6 +242,22 @@ _READS: dict[str, tuple[str, ...]] = {
     "linear": ("kv", "anticipated"),
 }
 _compiled: dict[str, Any] = {}
+
+
+def check_weights(compiled_router: Any, weights: Sequence[float]) -> NDArray[np.float64]:
+    """The weights of a router, those not given 0; float64 of shape (6,).
+
+    Raises:
+        InputError: unless they are at most 6 finite numbers >= 0; for ``linear``, if all are 0.
+    """
+    values = np.asarray(weights, np.float64).reshape(-1)
+    if len(values) > ROUTER_WEIGHTS or not (np.isfinite(values) & (values >= 0)).all():
+        raise InputError(
+            f"router_weights: expected at most {ROUTER_WEIGHTS} finite numbers >= 0, got {weights!r}"
+        )
+    if compiled_router is _compiled.get("linear") and not values.any():
+        raise InputError(f"router_weights: linear needs one above 0, got {weights!r}")
+    return np.pad(values, (0, ROUTER_WEIGHTS - len(values)))
 
 
 def get_router(name_or_router: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -54,13 +54,13 @@ class Simulation:
         intervals: one row per control interval: ``INTERVAL_COLUMNS``, then the change of each of
             ``TOTALS`` in the interval.
         totals: each of ``TOTALS`` at the horizon.
-        config: the cluster.
+        cluster: after that, for its histograms and totals by class of requests.
     """
 
     requests: pd.DataFrame
     intervals: pd.DataFrame
     totals: Mapping[str, float]
-    config: ClusterConfig
+    cluster: Cluster
 
     def summary(self) -> dict[str, float]:
         """The figures of the run, by name with the unit.
@@ -94,7 +94,7 @@ class Simulation:
             figures[f"{name}_mean_s"] = float(present.mean()) if len(present) else np.nan
             for q in (50, 90, 99):
                 figures[f"{name}_p{q}_s"] = float(np.percentile(present, q)) if len(present) else np.nan
-        figures["gpu_hours"] = float(self.totals["instance_s"]) * self.config.instance.gpus / 3600.0
+        figures["gpu_hours"] = float(self.totals["instance_s"]) * self.cluster.config.instance.gpus / 3600.0
         figures["preemptions"] = int(requests["preemptions"].sum())
         return figures
 
@@ -109,6 +109,7 @@ def simulate(
     predicted_tokens: NDArray[np.integer[Any]] | None = None,
     initial_instances: int | None = None,
     horizon_s: float | None = None,
+    router_weights: Sequence[float] = (),
     seed: int = 0,
     progress: Report | Literal[False] | None = None,
 ) -> Simulation:
@@ -130,6 +131,7 @@ def simulate(
             ``min_instances`` with one.
         horizon_s: requests that arrive before it are served. Default: the span of the trace, a request
             that arrives at its very end included.
+        router_weights: as for ``Cluster``.
         seed: of routers and cold starts that are drawn at random.
         progress: None shows a bar if the run is a long one and stderr is a terminal, False never does; a
             function is called now and then with the share done, rising from 0 to 1.
@@ -167,13 +169,14 @@ def simulate(
         router,
         predicted_tokens=None if predicted_tokens is None else predicted_tokens[: len(served)],
         initial_instances=initial_instances,
+        router_weights=router_weights,
         seed=seed,
     )
     with _reporting(progress) as report:
         run = _Run(cluster, served, report)
         intervals, totals = _play(run, autoscaler, float(interval_s), end_s)
         run.settle()
-    return Simulation(cluster.results(), intervals, totals, config)
+    return Simulation(cluster.results(), intervals, totals, cluster)
 
 
 class _Run:

@@ -17,7 +17,9 @@ from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import VLLM, VLLM_V0, Record, State
 
 _ROUNDING = 1.0 - 1e-9
-"""Takes more off a sum of times than rounding can add to it."""
+"""Takes more off a sum of durations than rounding can add to it."""
+_ULP = 2.0**-52
+"""Relative distance of float64 numbers; a clock that goes on by a duration loses at most half of it."""
 
 
 @kernel
@@ -163,14 +165,19 @@ def leap(s: State, i: int, t: float) -> float:
         return turn
     if done > 0:
         return end
+    left = finish_step - steps
+    more = _steps_in_memory(p, left, n, p.kv_blocks - used - spare)
     if has_next:
+        if more <= 0:
+            return end  # then comes the scheduler's turn, and memory may be lacking
         end += next_s
         if next_done > 0:
             return end
-    more = _steps_in_memory(p, finish_step - steps, n, p.kv_blocks - used - spare)
-    if more < finish_step - steps:
-        more = max(more - 1, 0)  # the scheduler may see a step earlier that memory lacks
-    return end + _ROUNDING * more * (fixed_s + per_context_token_s * (context + 0.5 * n * (more - 1)))
+    if more < left or (asynchronous and s.waiting[i] > 0):
+        # The scheduler may see a step earlier that memory lacks, or that who finishes leaves it a budget.
+        more = max(more - 1, 0)
+    until_s = end + _ROUNDING * more * (fixed_s + per_context_token_s * (context + 0.5 * n * (more - 1)))
+    return until_s - _ULP * more * until_s
 
 
 @kernel

@@ -97,6 +97,7 @@ def _start(s: State, i: int, now: float) -> None:
     instance.tick_generated_tokens = instance.generated_tokens
     for slot in range(i * GHOST_SLOTS, (i + 1) * GHOST_SLOTS):
         s.ghost_step[slot] = -1
+    s.peak_until_s[i] = -math.inf
 
 
 @kernel

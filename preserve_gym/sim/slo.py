@@ -98,7 +98,7 @@ def _decide(s: State, until: int, last: int, t: float) -> None:
 @kernel
 def _judge(s: State, r: int, last: int, t: float) -> None:
     """Decide the deadlines of request ``r`` that ``_decide`` has to, and wait for the next one."""
-    p, totals, request = s.params[0], s.totals[0], s.requests[r]
+    p, request = s.params[0], s.requests[r]
     first_token, completion = first_token_deadline_s(p, request), completion_deadline_s(p, request)
     first_token_slot, completion_slot = _slot(p, first_token), _slot(p, completion)
     counts = s.counts[request.request_class]
@@ -106,12 +106,12 @@ def _judge(s: State, r: int, last: int, t: float) -> None:
     violated = False
     if first_token_slot > last or (first_token_slot == last and first_token > t):
         later = first_token
-    elif not _decided(totals, first_token_slot, first_token) and missed_first_token(request, first_token):
+    elif missed_first_token(request, first_token) and not _decided(s, request, first_token):
         counts.ttft_misses += 1
         violated = not (completion < first_token and missed_completion(request, completion))
     if completion_slot > last or (completion_slot == last and completion > t):
         later = min(later, completion)
-    elif not _decided(totals, completion_slot, completion) and missed_completion(request, completion):
+    elif missed_completion(request, completion) and not _decided(s, request, completion):
         # At equal times it counts once.
         violated = violated or not (first_token <= completion and missed_first_token(request, first_token))
     if violated:
@@ -120,9 +120,13 @@ def _judge(s: State, r: int, last: int, t: float) -> None:
 
 
 @kernel
-def _decided(totals: Record, slot: int, deadline: float) -> bool:
+def _decided(s: State, request: Record, deadline: float) -> bool:
     """Whether a deadline had been decided before ``_decide`` was called."""
-    return slot < totals.deadline_slot or (slot == totals.deadline_slot and deadline <= totals.decided_s)
+    totals = s.totals[0]
+    slot = _slot(s.params[0], deadline)
+    if slot == totals.deadline_slot and deadline <= totals.decided_s:
+        return request.arrival_s < totals.decided_s  # else it was due at once, but after that decision
+    return slot < totals.deadline_slot
 
 
 @kernel

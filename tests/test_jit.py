@@ -38,8 +38,7 @@ def test_a_change_in_any_file_of_the_engine_is_compiled(tmp_path: Path) -> None:
     # The event loop, which is what is compiled and cached, lies in another file.
     execution = package / "sim" / "execution.py"
     source = execution.read_text()
-    assert source.count("request.instance = i\n") == 1
-    execution.write_text(
-        source.replace("request.instance = i\n", "request.instance = i\n    request.preemptions = 7\n")
-    )
+    routed = "s.instance_of[r] = i\n"
+    assert source.count(routed) == 1
+    execution.write_text(source.replace(routed, routed + "    s.preemptions[r] = 7\n"))
     assert run() == "7"

@@ -259,6 +259,93 @@ def test_looking_changes_nothing(scenario: dict[str, Any], looks_s: list[float])
     pd.testing.assert_frame_equal(watched.results(), undisturbed.results(), check_exact=True)
 
 
+UNIT = LatencyLaw(1.0, 0.0, 0.0, 0.0)
+"""Every iteration takes a second."""
+
+
+@pytest.mark.parametrize(
+    ("instance", "lengths"),
+    [
+        # Memory lacks in the fourth iteration, which is scheduled when the third one starts.
+        (InstanceConfig(UNIT, num_gpu_blocks=7, block_size=1), [(1, 6), (1, 6)]),
+        # The same, while the last token of the third request is on its way.
+        (InstanceConfig(UNIT, num_gpu_blocks=10, block_size=1), [(1, 6), (1, 6), (1, 3)]),
+        # The third prompt gets in when the last token of the second request is on its way.
+        (
+            InstanceConfig(
+                UNIT, 100, max_num_seqs=8, max_num_batched_tokens=40, max_model_len=40,
+                enable_chunked_prefill=False,
+            ),
+            [(1, 20), (1, 4), (39, 1)],
+        ),
+    ],
+)  # fmt: skip
+def test_routers_see_what_asynchronous_scheduling_did(
+    instance: InstanceConfig, lengths: list[tuple[int, int]]
+) -> None:
+    # All go to the first instance; one to the second lets the first one be advanced.
+    # Then one goes where the number that waits at the first instance says.
+    @router
+    def probe(view: Any, request: Any) -> int:
+        if request.predicted_tokens == 3:
+            return view.waiting[0]
+        return 1 if request.predicted_tokens == 2 else 0
+
+    def slow_probe(view: Any, request: Any) -> int:
+        if request.predicted_tokens == 3:
+            return len(view.ready[0].waiting)
+        return 1 if request.predicted_tokens == 2 else 0
+
+    config = ClusterConfig(instance, min_instances=2, max_instances=2)
+    for probe_s in (2.0, 2.5, 3.0, 3.5, 4.5):
+        arrival_s = [*(0.5 * (prompt > 1) for prompt, _ in lengths), 1.5, probe_s]
+        prompt, output = zip(*lengths, (1, 1), (1, 1), strict=True)
+        predicted = [*(1 for _ in lengths), 2, 3]
+        fast = Cluster(config, Trace(arrival_s, prompt, output), probe, predicted_tokens=np.array(predicted))
+        fast.settle()
+        slow = ReferenceCluster(config, arrival_s, prompt, output, predicted, slow_probe, 2)
+        slow.run_until(1e15)
+        assert_same_outcome(fast, slow)
+
+
+def test_a_new_replica_knows_no_ghosts() -> None:
+    # The second instance completes a request early, is switched off, and started again.
+    instance = InstanceConfig(UNIT, 100, block_size=1, async_scheduling=False)
+    config = ClusterConfig(instance, max_instances=2, cold_start_s=0.0)
+    arrival_s, prompt = [0.0, 0.0, 3.5, 4.0], [9, 2, 4, 1]
+    output, predicted = [1, 2, 9, 1], [30, 9, 9, 5]
+    fast = Cluster(
+        config,
+        Trace(arrival_s, prompt, output),
+        "preserve-look-ahead",
+        predicted_tokens=np.array(predicted),
+        initial_instances=2,
+        anticipator="artifact",
+        look_ahead=12,
+    )
+    slow = ReferenceCluster(
+        config, arrival_s, prompt, output, predicted, ROUTERS["preserve_look_ahead"], 2,
+        look_ahead=12, anticipator="artifact",
+    )  # fmt: skip
+    for now, target in ((2.25, 2), (3.6, 1), (3.9, 2)):
+        fast.run_until(now)
+        slow.run_until(now)
+        fast.scale_to(target)
+        slow.scale_to(target)
+    fast.settle()
+    slow.run_until(1e15)
+    assert_same_outcome(fast, slow)
+
+
+def test_what_is_due_at_once_is_missed() -> None:
+    cluster = Cluster(ClusterConfig(slo=SloConfig(0.0, 0.0, None)), Trace([1.0, 1.0, 2.0], [9] * 3, [9] * 3))
+    for now in (0.5, 1.0, 1.0, 1.5, 2.0, 2.0, 3.0):
+        cluster.run_until(now)
+        missed = cluster.results()["violated_s"].notna().sum()
+        assert cluster.totals()["violations"] == cluster.totals()["ttft_misses"] == missed
+    assert cluster.totals()["violations"] == 3
+
+
 def chat(n: int, rate_rps: float, seed: int = 0) -> Trace:
     rng = np.random.default_rng(seed)
     return Trace(

@@ -1,4 +1,4 @@
-"""The cache of compiled functions notices every change of the engine's sources."""
+"""What is compiled: nothing stale, nothing that counts references, and indices checked where asked for."""
 
 from __future__ import annotations
 
@@ -38,8 +38,60 @@ def test_a_change_in_any_file_of_the_engine_is_compiled(tmp_path: Path) -> None:
     # The event loop, which is what is compiled and cached, lies in another file.
     execution = package / "sim" / "execution.py"
     source = execution.read_text()
-    assert source.count("s.instance_of[r] = i\n") == 1
-    execution.write_text(
-        source.replace("s.instance_of[r] = i\n", "s.instance_of[r] = i\n    s.preemptions[r] = 7\n")
-    )
+    routed = "s.instance_of[r] = i\n"
+    assert source.count(routed) == 1
+    execution.write_text(source.replace(routed, routed + "    s.preemptions[r] = 7\n"))
     assert run() == "7"
+
+
+def output_of(program: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **variables}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+CALLS_OF_THE_RUNTIME = """
+import re
+from preserve_gym.sim.engine import run_until
+(code,) = run_until().inspect_llvm().values()
+assert "define" in code
+print(set(re.findall("@(NRT_[A-Za-z_]*)", code)))
+"""
+
+
+@pytest.mark.slow
+def test_the_event_loop_neither_counts_references_nor_allocates(tmp_path: Path) -> None:
+    # What is loaded from a cache has no source to look at.
+    assert output_of(CALLS_OF_THE_RUNTIME, NUMBA_CACHE_DIR=str(tmp_path)).strip() == "set()"
+
+
+INDICES = """
+import numpy as np
+from preserve_gym import ClusterConfig
+from preserve_gym.sim.jit import entry
+from preserve_gym.sim.state import make_state
+
+@entry
+def read(s, k):
+    return s.weights[k] + s.requests[k].computed
+
+@entry
+def write(s, k):
+    s.weights[k] = 1.0
+
+state = make_state(ClusterConfig(), np.zeros(9), *3 * [np.ones(9, np.int32)])
+assert read(state, 5) == 0.0
+for function in (read, write):
+    for k in (6, -1, 2**40):
+        try:
+            function(state, k)
+        except IndexError:
+            print(function.__name__, k)
+"""
+
+
+def test_columns_are_checked_where_bounds_checks_are_asked_for(tmp_path: Path) -> None:
+    found = output_of(INDICES, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
+    assert found == [f"{name} {k}" for name in ("read", "write") for k in (6, -1, 2**40)]

@@ -54,8 +54,8 @@ def output_of(program: str, **variables: str) -> str:
 
 CALLS_OF_THE_RUNTIME = """
 import re
-from preserve_gym.sim.engine import run_until
-(code,) = run_until().inspect_llvm().values()
+from preserve_gym.sim.engine import compile_event_loop
+(code,) = compile_event_loop().inspect_llvm().values()
 assert "define" in code
 print(set(re.findall("@(NRT_[A-Za-z_]*)", code)))
 """

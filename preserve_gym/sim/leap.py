@@ -173,8 +173,8 @@ def leap(s: State, i: int, t: float) -> float:
         end += next_s
         if next_done > 0:
             return end
-    if more < left or (asynchronous and s.waiting[i] > 0):
-        # The scheduler may see a step earlier that memory lacks, or that who finishes leaves it a budget.
+    if more < left or (asynchronous and p.chunked_prefill == 0 and s.waiting[i] > 0):
+        # The scheduler may see a step earlier that memory lacks, or that who finishes leaves budget enough.
         more = max(more - 1, 0)
     until_s = end + _ROUNDING * more * (fixed_s + per_context_token_s * (context + 0.5 * n * (more - 1)))
     return until_s - _ULP * more * until_s

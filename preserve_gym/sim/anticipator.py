@@ -224,6 +224,12 @@ def _shrinks(s: State, i: int) -> bool:
     first = i * s.params[0].max_num_seqs
     for k in range(first, first + instance.n_prefilling):
         recomputed += s.requests[s.prefilling[k]].generated
+    if instance.has_next == 1:
+        # Those that end their recomputation in the next batch get no token in the executing one.
+        b = 2 * i + 1 - instance.executing
+        first = 2 * b * s.params[0].max_num_seqs
+        for k in range(first, first + s.batches[b].n_prefilled):
+            recomputed += _age(instance, s.requests[s.batch_requests[k]]) + 1
     return recomputed > 0
 
 

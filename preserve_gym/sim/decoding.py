@@ -16,8 +16,8 @@ from preserve_gym.sim.state import DECODING, LEAVING, Record, State
 WHICH = (1 << 31) - 1
 """Of an entry of the heap, the bits that tell the request."""
 
-MAX_STEPS = 2**31 - 2**29
-"""An instance may have come so far when a request reaches it, for its steps to fit 31 bits to the end."""
+_MAX_STEPS = 2**31 - 1
+"""The last step that ``first_step`` can tell; what begins then ends less than 2**31 steps later."""
 
 
 @kernel
@@ -60,6 +60,8 @@ def join_decoding(s: State, i: int, r: int) -> None:
     ``generated`` must count the token that its prefill yields. If that is its last, it leaves.
     """
     p, instance, request = s.params[0], s.instances[i], s.requests[r]
+    if instance.steps > _MAX_STEPS:
+        raise OverflowError("an instance has run more iterations than can be numbered (2**31)")
     request.first_step = instance.steps
     left = request.output_tokens - request.generated
     if left == 0:

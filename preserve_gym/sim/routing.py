@@ -68,7 +68,7 @@ class RouterView(ByReference):
     prompt_tokens: I8
     expected_tokens: I8
     blocks_used: I4
-    waiting_blocks: I4
+    waiting_blocks: I8
     anticipated_tokens: I8
     prompt_throughput: F8
     generation_throughput: F8

@@ -256,7 +256,7 @@ class State(ByReference):
     prompt_tokens: I8  # (I,) prompts of requests there
     expected_tokens: I8  # (I,) prompts plus predicted outputs of requests there
     blocks_used: I4  # (I,) KV-cache blocks
-    waiting_blocks: I4  # (I,) that the waiting requests will take when they are admitted
+    waiting_blocks: I8  # (I,) that the waiting requests will take when they are admitted
     anticipated_tokens: I8  # (I,) peak of the look-ahead map with the new request, see ``routing``
     prompt_throughput: F8  # (I,) tokens/s over the last whole 10 s
     generation_throughput: F8  # (I,)
@@ -299,7 +299,7 @@ class State(ByReference):
         "prompt_tokens": int64[::1],
         "expected_tokens": int64[::1],
         "blocks_used": int32[::1],
-        "waiting_blocks": int32[::1],
+        "waiting_blocks": int64[::1],
         "anticipated_tokens": int64[::1],
         "prompt_throughput": float64[::1],
         "generation_throughput": float64[::1],
@@ -441,9 +441,9 @@ def make_state(
         peak_until_s=np.full(slots, -inf),
         **zeros(np.int64, "peak_tokens", "held_tokens"),
         **zeros(np.int32, "peak_ahead"),
-        **zeros(np.int32, "in_flight", "waiting", "blocks_used", "waiting_blocks"),
+        **zeros(np.int32, "in_flight", "waiting", "blocks_used"),
         **zeros(np.int64, "ready", "queued_prefill_tokens", "prompt_tokens", "expected_tokens"),
-        **zeros(np.int64, "anticipated_tokens"),
+        **zeros(np.int64, "anticipated_tokens", "waiting_blocks"),
         **zeros(np.float64, "prompt_throughput", "generation_throughput"),
         weights=np.zeros(ROUTER_WEIGHTS),
     )

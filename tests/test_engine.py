@@ -270,6 +270,8 @@ UNIT = LatencyLaw(1.0, 0.0, 0.0, 0.0)
         (InstanceConfig(UNIT, num_gpu_blocks=7, block_size=1), [(1, 6), (1, 6)]),
         # The same, while the last token of the third request is on its way.
         (InstanceConfig(UNIT, num_gpu_blocks=10, block_size=1), [(1, 6), (1, 6), (1, 3)]),
+        # Memory is just enough for the last token of the third request, but not for what comes behind it.
+        (InstanceConfig(UNIT, num_gpu_blocks=13, block_size=1), [(1, 8), (1, 8), (1, 4)]),
         # The third prompt gets in when the last token of the second request is on its way.
         (
             InstanceConfig(
@@ -417,18 +419,53 @@ def test_geometric_outputs_are_an_mmc_queue(servers: int) -> None:
 
 
 @pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda cluster: pickle.loads(pickle.dumps(cluster))])
-def test_a_copy_goes_its_own_way(copy_of: Any) -> None:
-    cluster = Cluster(ClusterConfig(), chat(500, 8.0), initial_instances=3)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"router": "linear", "router_weights": (1.0, 0.5, 0.0, 1.0, 1.0, 2.0), "anticipator": "artifact"},
+        {"router": "aibrix-throughput"},
+    ],
+)
+def test_a_copy_goes_its_own_way(copy_of: Any, arguments: dict[str, Any]) -> None:
+    cluster = Cluster(ClusterConfig(), chat(500, 8.0), initial_instances=3, **arguments)
     cluster.run_until(20.0)
     twin = copy_of(cluster)
     cluster.scale_to(1)
     cluster.settle()
-    unscaled = Cluster(ClusterConfig(), chat(500, 8.0), initial_instances=3)
+    unscaled = Cluster(ClusterConfig(), chat(500, 8.0), initial_instances=3, **arguments)
     unscaled.settle()
     assert twin.time_s == 20.0
     twin.settle()
     pd.testing.assert_frame_equal(twin.results(), unscaled.results(), check_exact=True)
     assert not twin.results()["completed_s"].equals(cluster.results()["completed_s"])
+
+
+@pytest.mark.parametrize("name", ["preserve-look-ahead", "llm-d", "linear"])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {},
+        {"long_prefill_token_threshold": 500},
+        {"enable_chunked_prefill": False, "max_num_batched_tokens": 32768},
+        {"scheduler": "sarathi", "async_scheduling": False},
+        {"scheduler": "vllm_v0", "async_scheduling": False, "max_num_batched_tokens": 32768},
+    ],
+)
+def test_a_router_sees_what_it_would_if_all_were_brought_up_to_date(
+    scheduler: dict[str, Any], name: str
+) -> None:
+    # In an overload, with preemptions: the states of 8 instances at 8,000 arrivals.
+    config = ClusterConfig(InstanceConfig.from_preset("llama-3.1-8b", "rtx-4090", **scheduler))
+    trace, weights = chat(8000, 30.0), (1.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+    lazy = Cluster(config, trace, name, initial_instances=8, router_weights=weights)
+    lazy.run_until(300.0)
+    eager = Cluster(config, trace, name, initial_instances=8, router_weights=weights)
+    for arrival_s in trace.arrival_s[trace.arrival_s < 300.0]:
+        eager.run_until(arrival_s)
+    eager.run_until(300.0)
+    assert lazy.totals()["preemptions"] > 100
+    pd.testing.assert_frame_equal(lazy.results(), eager.results(), check_exact=True)
 
 
 def test_an_overload_of_hours_neither_loses_nor_hangs() -> None:
@@ -521,6 +558,10 @@ def test_the_map_of_a_slot_that_is_not_there_is_refused() -> None:
         ({"router_weights": [float("nan")]}, "router_weights: expected at most 6 finite numbers >= 0"),
         ({"router": "linear"}, "router_weights: linear needs one above 0, got ()"),
         ({"start_s": 1e6}, "start_s: 1000000.0 is after the first arrival"),
+        ({"start_s": -1.0}, "start_s: expected a number in [0, 1e+11], got -1.0"),
+        ({"start_s": float("nan")}, "start_s: expected a number in [0, 1e+11], got nan"),
+        ({"seed": 2**63}, "seed: expected an integer in [0, 2**63), got"),
+        ({"seed": -1}, "seed: expected an integer in [0, 2**63), got -1"),
         ({"predicted_tokens": np.zeros(10, int)}, "predicted_tokens: expected 10 integers >= 1"),
         ({"predicted_tokens": np.ones(9, int)}, "predicted_tokens: expected 10 integers >= 1"),
     ],
@@ -529,6 +570,30 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], messag
     with pytest.raises(InputError) as error:
         Cluster(ClusterConfig(), chat(10, 1.0), **arguments)
     assert str(error.value).startswith(message)
+
+
+def test_a_clock_in_milliseconds_is_refused() -> None:
+    trace = Trace([1.7e12, 1.7e12 + 60], [9, 9], [9, 9])
+    with pytest.raises(InputError, match=r"trace: expected arrivals up to 1e\+11 s, got 1700000000060.0"):
+        Cluster(ClusterConfig(), trace)
+
+
+def test_ticks_of_a_long_silence_cost_nothing() -> None:
+    # Since 1970: 170 million ticks of the throughput before the first arrival.
+    trace = Trace(1.7e9 + np.array([0.0, 1.0, 1e6]), [9, 9, 9], [9, 9, 9])
+    cluster = Cluster(ClusterConfig(), trace, "aibrix-throughput", initial_instances=2)
+    cluster.settle()
+    assert cluster.results()["instance"].tolist() == [0, 0, 0]
+
+
+def test_blocks_that_wait_may_be_more_than_32_bits_tell() -> None:
+    instance = InstanceConfig(
+        LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=2**28 + 1, block_size=1, max_model_len=2**28
+    )
+    trace = Trace(np.zeros(41), [10**8] * 40 + [1], [1] * 41)
+    cluster = Cluster(ClusterConfig(instance, max_instances=2), trace, "llumnix")
+    cluster.run_until(0.5)
+    assert cluster._state.waiting_blocks[0] == 39 * 10**8 + 1
 
 
 def test_the_clock_does_not_run_backwards() -> None:

@@ -32,6 +32,8 @@ from preserve_gym.sim.state import (
 from preserve_gym.traces.trace import Trace
 
 _LONG_AFTER_S = 1e15
+_LATEST_S = 1e11
+"""Beyond, a clock in float64 is too coarse: it advances by 15 us or more."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Cluster:
             mean output of the trace for every request, that is, no prediction. None exceeds what the
             model could still generate after the prompt.
         initial_instances: instances ready at ``start_s``; default ``min_instances``.
-        start_s: the clock at the start; no request may arrive before.
+        start_s: the clock at the start, >= 0; no request may arrive before.
         look_ahead: length of the look-ahead window in iterations.
         overload_use: KV use above which the look-ahead map counts as overload.
         anticipator: which look-ahead map, PreServe's ``paper`` or its ``artifact``.
@@ -157,7 +159,13 @@ class Cluster:
             raise InputError(f"look_ahead: expected at least 1 iteration, got {look_ahead!r}")
         if anticipator not in ANTICIPATORS:
             raise InputError(f"anticipator: expected one of {', '.join(ANTICIPATORS)}, got {anticipator!r}")
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+            raise InputError(f"seed: expected an integer in [0, 2**63), got {seed!r}")
+        if not 0.0 <= start_s <= _LATEST_S:
+            raise InputError(f"start_s: expected a number in [0, {_LATEST_S:g}], got {start_s!r}")
         n = len(trace)
+        if n and trace.arrival_s[-1] > _LATEST_S:
+            raise InputError(f"trace: expected arrivals up to {_LATEST_S:g} s, got {trace.arrival_s[-1]}")
         if n and trace.arrival_s[0] < start_s:
             raise InputError(f"start_s: {start_s} is after the first arrival at {trace.arrival_s[0]}")
         self.config = config

@@ -165,17 +165,20 @@ def leap(s: State, i: int, t: float) -> float:
         return turn
     if done > 0:
         return end
+    # With asynchronous scheduling a step is chosen when the one before it starts: the step behind the last
+    # one of a request that finishes must fit into the memory too.
+    ahead = 1 if asynchronous else 0
     left = finish_step - steps
-    more = _steps_in_memory(p, left, n, p.kv_blocks - used - spare)
+    more = _steps_in_memory(p, left + ahead, n, p.kv_blocks - used - spare)
     if has_next:
         if more <= 0:
-            return end  # then comes the scheduler's turn, and memory may be lacking
+            return end
         end += next_s
         if next_done > 0:
             return end
-    if more < left or (asynchronous and p.chunked_prefill == 0 and s.waiting[i] > 0):
-        # The scheduler may see a step earlier that memory lacks, or that who finishes leaves budget enough.
-        more = max(more - 1, 0)
+    more = max(min(more - ahead, left), 0)
+    if more == left and asynchronous and p.chunked_prefill == 0 and s.waiting[i] > 0:
+        more -= 1  # who finishes leaves budget for a whole prompt before that
     until_s = end + _ROUNDING * more * (fixed_s + per_context_token_s * (context + 0.5 * n * (more - 1)))
     return until_s - _ULP * more * until_s
 

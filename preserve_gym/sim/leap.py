@@ -66,7 +66,6 @@ def leap(s: State, i: int, t: float) -> float:
     used, since, block_s = s.blocks_used[i], instance.blocks_since_s, instance.block_s
     before = ended
     stopped = False
-    safe_step = steps
     while True:
         # Steps in which nobody finishes and for which there is memory.
         if asynchronous and end <= t and turn < end and done == 0:

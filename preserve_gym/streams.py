@@ -34,7 +34,8 @@ def normal_at(seed: int, stream: str, index: NDArray[np.integer]) -> NDArray[np.
     Raises:
         InputError: on a seed out of range.
     """
-    start = _mix(np.array([_seed64(seed)])) ^ np.uint64(zlib.crc32(stream.encode()))
+    check_seed(seed)
+    start = _mix(np.array([seed], np.uint64)) ^ np.uint64(zlib.crc32(stream.encode()))
     start = _mix(start)
     pair = np.asarray(index).astype(np.uint64) * np.uint64(2)
     first, second = (_mix(start + (pair + np.uint64(k)) * _GOLDEN_GAMMA) for k in (1, 2))
@@ -42,10 +43,14 @@ def normal_at(seed: int, stream: str, index: NDArray[np.integer]) -> NDArray[np.
     return radius * np.cos(2.0 * np.pi * _unit(second))
 
 
-def _seed64(seed: int) -> np.uint64:
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        InputError: unless it is an integer in [0, 2**63).
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise InputError(f"seed: expected an integer in [0, 2**63), got {seed!r}")
-    return np.uint64(seed)
 
 
 def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -24,6 +24,7 @@ from preserve_gym import (
     router,
 )
 from preserve_gym.sim import uniform
+from preserve_gym.sim.state import ANTICIPATORS
 from tests.reference import OFF, ROUTERS, ReferenceCluster, anticipated
 from tests.reference_metrics import FIGURES, histogram
 
@@ -158,7 +159,7 @@ def assert_same_outcome(fast: Cluster, slow: ReferenceCluster) -> None:
 
 
 def scenario_anticipator(fast: Cluster) -> str:
-    return ("paper", "artifact")[int(fast._state.params["anticipator"][0])]
+    return ANTICIPATORS[int(fast._state.params["anticipator"][0])]
 
 
 def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from preserve_gym.sim.decoding import WHICH, computed_tokens, ended_output, is_scheduled
+from preserve_gym.sim.decoding import WHICH, computed_tokens, done_list, ended_output, is_scheduled
 from preserve_gym.sim.jit import entry, kernel
 from preserve_gym.sim.state import (
     ARTIFACT,
@@ -94,7 +94,7 @@ def look_ahead(s: State, i: int) -> None:
 @kernel
 def _add_leaving(s: State, i: int, b: int) -> None:
     """Add the requests that get their last token in batch ``b``, which has not ended."""
-    first = 2 * b * s.params[0].max_num_seqs
+    first = done_list(s.params[0], b)
     prefilled = first + s.batches[b].n_prefilled
     for k in range(first, first + s.batches[b].n_done):
         request = s.requests[s.batch_requests[k]]
@@ -111,8 +111,7 @@ def _add_request(s: State, instance: Record, r: int) -> None:
     if age >= 0:
         left = predicted_end(p.anticipator, request.predicted_tokens, age) - age
         if left > 0:
-            held = request.prompt_tokens + age + (1 if p.anticipator == ARTIFACT else 0)
-            _add_end(s, left, held + left, 1)
+            _add_end(s, left, _held(p, request, age + left), 1)
 
 
 @kernel
@@ -172,7 +171,7 @@ def note_held(s: State, i: int) -> None:
             if skips and s.batches[b].n_late > 0:
                 s.held_tokens[i] = 0
                 return
-            first = 2 * b * p.max_num_seqs
+            first = done_list(p, b)
             for k in range(first, first + s.batches[b].n_prefilled):
                 request = s.requests[s.batch_requests[k]]
                 if request.status == DECODING:  # but it has no token yet
@@ -230,7 +229,7 @@ def _shrinks(s: State, i: int) -> bool:
     if instance.has_next == 1:
         # Those that end their recomputation in the next batch get no token in the executing one.
         b = 2 * i + 1 - instance.executing
-        first = 2 * b * s.params[0].max_num_seqs
+        first = done_list(s.params[0], b)
         for k in range(first, first + s.batches[b].n_prefilled):
             recomputed += _age(instance, s.requests[s.batch_requests[k]]) + 1
     return recomputed > 0
@@ -269,13 +268,13 @@ def leave_ghost(s: State, i: int, r: int) -> None:
         s.ghost_step[slot] = step
         s.ghost_tokens[slot] = 0
         s.ghost_count[slot] = 0
-    s.ghost_tokens[slot] += request.prompt_tokens + 1 + age - instance.ended_steps
+    s.ghost_tokens[slot] += _held(s.params[0], request, age) - instance.ended_steps
     s.ghost_count[slot] += 1
 
 
 @kernel
 def _age(instance: Record, request: Record) -> int:
-    """How often a running request has decoded; -1 if it has no token yet or is recomputed."""
+    """How often a running request has decoded; -1 if it has no token yet."""
     if request.status == DECODING or request.status == LEAVING:
         return ended_output(instance, request) - 1
     return request.generated - 1
@@ -290,4 +289,10 @@ def _tokens_at_peak(s: State, i: int, r: int) -> int:
         return 0
     if age + ahead >= predicted_end(p.anticipator, request.predicted_tokens, age):
         return 0
-    return request.prompt_tokens + age + ahead + (1 if p.anticipator == ARTIFACT else 0)
+    return _held(p, request, age + ahead)
+
+
+@kernel
+def _held(p: Record, request: Record, age: int) -> int:
+    """Tokens that a request holds when it has decoded ``age`` times."""
+    return request.prompt_tokens + age + (1 if p.anticipator == ARTIFACT else 0)

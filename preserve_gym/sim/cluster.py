@@ -29,6 +29,7 @@ from preserve_gym.sim.state import (
     STARTING,
     make_state,
 )
+from preserve_gym.streams import check_seed
 from preserve_gym.traces.trace import Trace
 
 _LONG_AFTER_S = 1e15
@@ -159,8 +160,7 @@ class Cluster:
             raise InputError(f"look_ahead: expected at least 1 iteration, got {look_ahead!r}")
         if anticipator not in ANTICIPATORS:
             raise InputError(f"anticipator: expected one of {', '.join(ANTICIPATORS)}, got {anticipator!r}")
-        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
-            raise InputError(f"seed: expected an integer in [0, 2**63), got {seed!r}")
+        check_seed(seed)
         if not 0.0 <= start_s <= _LATEST_S:
             raise InputError(f"start_s: expected a number in [0, {_LATEST_S:g}], got {start_s!r}")
         n = len(trace)

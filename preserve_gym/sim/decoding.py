@@ -103,6 +103,18 @@ def is_lagging(instance: Record, request: Record) -> bool:
 
 
 @kernel
+def done_list(p: Record, b: int) -> int:
+    """Where ``batch_requests`` lists the requests that are done in batch ``b``."""
+    return 2 * b * p.max_num_seqs
+
+
+@kernel
+def late_list(p: Record, b: int) -> int:
+    """Where ``batch_requests`` lists those that are late in it."""
+    return done_list(p, b) + p.max_num_seqs
+
+
+@kernel
 def is_scheduled(instance: Record, b: int) -> bool:
     """Whether batch ``b`` of the instance is executing or next."""
     executing = instance.executing == (b & 1)
@@ -126,7 +138,7 @@ def finish_due(s: State, i: int, b: int) -> None:
         if instance.n_decoding > 0:
             _pull(s, base, 0, instance.n_decoding, s.finish[base + instance.n_decoding])
         s.requests[r].status = LEAVING
-        s.batch_requests[b * 2 * p.max_num_seqs + batch.n_done] = r
+        s.batch_requests[done_list(p, b) + batch.n_done] = r
         batch.n_done += 1
 
 

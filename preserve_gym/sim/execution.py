@@ -14,6 +14,7 @@ import math
 
 from preserve_gym.sim.anticipator import note_held
 from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
+from preserve_gym.sim.decoding import late_list
 from preserve_gym.sim.handing_out import hand_out
 from preserve_gym.sim.histograms import bin_of, inter_token_base
 from preserve_gym.sim.jit import inlined, kernel
@@ -151,6 +152,6 @@ def _count_inter_token(s: State, i: int, b: int, now: float) -> None:
     if batch.decodes > batch.n_late:
         s.histograms[base + bin_of(now - s.instances[i].step_end_s)] += batch.decodes - batch.n_late
     if batch.n_late > 0:
-        first = (2 * b + 1) * s.params[0].max_num_seqs
+        first = late_list(s.params[0], b)
         for k in range(first, first + batch.n_late):
             s.histograms[base + bin_of(now - s.requests[s.batch_requests[k]].token_s)] += 1

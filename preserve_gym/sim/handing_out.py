@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from preserve_gym.sim.anticipator import forget_peak, leave_ghost, track_end, track_first_token
+from preserve_gym.sim.decoding import done_list
 from preserve_gym.sim.histograms import E2E, NORMALIZED_LATENCY, TPOT, TTFT, bin_of, count, inter_token_base
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, take_blocks
@@ -22,7 +23,7 @@ from preserve_gym.sim.state import ARTIFACT, FINISHED, LEAVING, WAITING, State
 def hand_out(s: State, i: int, b: int, now: float) -> None:
     """Batch ``b`` has ended: tokens for the requests that end their prefill or their output in it."""
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
-    first = b * 2 * p.max_num_seqs
+    first = done_list(p, b)
     for k in range(first, first + batch.n_prefilled):
         _hand_out_first(s, i, s.batch_requests[k], now)
     for k in range(first, first + batch.n_done):

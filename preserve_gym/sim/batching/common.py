@@ -8,9 +8,11 @@ from preserve_gym.sim.anticipator import forget_peak, track_end
 from preserve_gym.sim.decoding import (
     blocks_of_step,
     computed_tokens,
+    done_list,
     finish_due,
     is_lagging,
     join_decoding,
+    late_list,
     leave_decoding,
     scheduled_output,
 )
@@ -124,7 +126,7 @@ def add_chunk(s: State, b: int, r: int, n: int) -> None:
     batch.quad += n * (0.5 * n + request.computed)
     request.computed += n
     if request.computed == request.prefill_target:
-        s.batch_requests[b * 2 * s.params[0].max_num_seqs + batch.n_done] = r
+        s.batch_requests[done_list(s.params[0], b) + batch.n_done] = r
         batch.n_done += 1
         batch.n_prefilled += 1
 
@@ -187,7 +189,7 @@ def close_batch(s: State, i: int, b: int) -> bool:
 def _join_prefilled(s: State, i: int, b: int) -> None:
     """Requests that end their prefill in batch ``b`` decode after it."""
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
-    first = b * 2 * p.max_num_seqs
+    first = done_list(p, b)
     for k in range(first, first + batch.n_prefilled):
         request = s.requests[s.batch_requests[k]]
         request.generated += 1
@@ -206,7 +208,7 @@ def _join_prefilled(s: State, i: int, b: int) -> None:
 def _note_late(s: State, i: int, b: int) -> None:
     """The lagging requests are in the step of batch ``b``, the first one since they missed one."""
     instance, batch = s.instances[i], s.batches[b]
-    base = (2 * b + 1) * s.params[0].max_num_seqs
+    base = late_list(s.params[0], b)
     r = instance.running_tail
     while batch.n_late < instance.n_lagging:
         request = s.requests[r]

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ from preserve_gym.latency.decoder import (
 )
 from preserve_gym.latency.measure import COLUMNS, MeasureOptions, ProfileFile, Timing, default_grid, run
 from preserve_gym.latency.models import ModelShape, find_model
+from tests.test_docs import ROOT, table_of
 
 torch = pytest.importorskip("torch")
 
+PAGE = ROOT / "docs" / "measure-a-gpu.md"
 GQA = ModelShape(
     name="tiny",
     layers=2,
@@ -512,3 +514,27 @@ def test_timing_on_cuda(monkeypatch: pytest.MonkeyPatch, captures: bool) -> None
     timing = measure._time_on_cuda(iterate, 4)
     assert timing.eager is not captures
     assert timing.times_s == pytest.approx([0.007 if captures else 0.011] * 4)
+
+
+# The page
+
+
+def test_page_shows_the_columns_and_options() -> None:
+    assert [row[0] for row in table_of(PAGE, "The file")] == list(COLUMNS)
+    options = {row[0]: row[1] for row in table_of(PAGE, "Measure a GPU")}
+    assert list(options) == [f"--{field.name}" for field in fields(MeasureOptions)]
+    defaults = {f"--{field.name}": str(field.default) for field in fields(MeasureOptions)}
+    assert options == defaults | {"--out": "<model>_<gpu>_tp<tp>.csv"}
+
+
+def test_page_shows_the_grid() -> None:
+    assert f"\n{len(default_grid(10**6))} batches for a model" in PAGE.read_text()
+    shown = []
+    for row in table_of(PAGE, "The grid"):
+        for cell in row[1:]:
+            values = [int(value) for value in cell.replace(" ...", "").split(",")]
+            if "..." in cell:
+                values = [values[0] * 2**k for k in range(values[-1].bit_length())]
+                values = [value for value in values if value <= int(cell.split()[-1])]
+            shown.append(tuple(values))
+    assert shown == [axis for axes in (measure._DECODES, measure._PREFILLS, measure._MIXED) for axis in axes]

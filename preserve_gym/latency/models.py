@@ -49,10 +49,13 @@ class ModelShape:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"model {self.name!r}: {field.name}: expected an integer >= 1, got {value!r}")
+                raise InputError(
+                    f"model {self.name!r}: {field.name}: expected an integer >= 1, got {value!r}"
+                )
         if self.heads % self.kv_heads:
             raise InputError(
-                f"model {self.name!r}: kv_heads: expected a divisor of heads ({self.heads}), got {self.kv_heads}"
+                f"model {self.name!r}: kv_heads: expected a divisor of heads ({self.heads}), "
+                f"got {self.kv_heads}"
             )
 
     @property

@@ -1,0 +1,96 @@
+"""GPUs: memory, peak rates, power and price."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from preserve_gym.errors import InputError
+from preserve_gym.latency.models import tidy
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A card.
+
+    Attributes:
+        name: lower case.
+        memory_bytes: as CUDA reports it, a little less than the data sheet.
+        bandwidth: of its memory, bytes/s, from the data sheet.
+        flops: dense bfloat16 operations/s with float32 accumulation, from the data sheet.
+        idle_w, prefill_w, decode_w: what it draws with a model loaded and nothing to do, while prompts are
+            computed, and while it only decodes, in W.
+        usd_per_hour: what an hour of it costs on demand.
+        source: where the figures come from.
+    """
+
+    name: str
+    memory_bytes: int
+    bandwidth: float
+    flops: float
+    idle_w: float
+    prefill_w: float
+    decode_w: float
+    usd_per_hour: float
+    source: str
+
+    def roofline_s(self, flops: float, moved_bytes: float) -> float:
+        """The least time for so many operations on so many bytes, s."""
+        return max(flops / self.flops, moved_bytes / self.bandwidth)
+
+
+_GIB = 2**30
+
+GPUS: tuple[Gpu, ...] = (
+    Gpu("a100-80gb", int(79.15 * _GIB), 2.039e12, 312e12, 63, 400, 250, 1.79, ""),
+    Gpu("h100", int(79.11 * _GIB), 3.35e12, 989e12, 75, 700, 380, 2.99, ""),
+    Gpu("h200", int(139.81 * _GIB), 4.8e12, 989e12, 75, 700, 380, 3.79, ""),
+    Gpu("l40s", int(44.4 * _GIB), 0.864e12, 362e12, 35, 350, 250, 0.87, ""),
+    Gpu("rtx-4090", 25_250_000_000, 1.008e12, 165e12, 25, 450, 300, 0.69, ""),
+    Gpu("rtx-pro-6000", 101_976_440_832, 1.792e12, 504e12, 30, 600, 400, 1.79, ""),
+)
+
+_ALIASES = {
+    "a100": "a100-80gb",
+    "a100-80g": "a100-80gb",
+    "a100-sxm": "a100-80gb",
+    "a100-sxm-80gb": "a100-80gb",
+    "a100-sxm4-80gb": "a100-80gb",
+    "h100-sxm": "h100",
+    "h100-80gb": "h100",
+    "h100-80gb-hbm3": "h100",
+    "h100-sxm5-80gb": "h100",
+    "h200-sxm": "h200",
+    "h200-141gb": "h200",
+    "rtx4090": "rtx-4090",
+    "4090": "rtx-4090",
+    "rtxpro6000": "rtx-pro-6000",
+    "pro-6000": "rtx-pro-6000",
+    "rtx-pro-6000-blackwell": "rtx-pro-6000",
+    "rtx-pro-6000-blackwell-server-edition": "rtx-pro-6000",
+    "rtx-pro-6000-blackwell-workstation-edition": "rtx-pro-6000",
+}
+
+
+def gpu_name(name: str) -> str:
+    """The short name of a GPU: ``NVIDIA A100-SXM4-80GB`` is ``a100-80gb``."""
+    short = tidy(name).removeprefix("nvidia-").removeprefix("geforce-")
+    return _ALIASES.get(short, short)
+
+
+def find_gpu(name: str) -> Gpu:
+    """The GPU of that name.
+
+    Raises:
+        InputError: if it is not known; the message lists those there are and says how to add one.
+    """
+    short = gpu_name(name)
+    for gpu in GPUS:
+        if gpu.name == short:
+            return gpu
+    known = [gpu.name for gpu in GPUS]
+    near = difflib.get_close_matches(short, known, n=1, cutoff=0.0)[0]
+    raise InputError(
+        f"gpu {name!r}: not known; expected one of {', '.join(known)} (nearest: {near}), "
+        "or one that you add to GPUS in preserve_gym/latency/gpus.py"
+    )

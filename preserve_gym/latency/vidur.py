@@ -1,0 +1,140 @@
+"""Profiles of Vidur (microsoft/vidur, data/profiling): MLP, attention, all-reduce, CPU overheads.
+
+Agrawal et al., "Vidur: A Large-Scale Simulation Framework For LLM Inference", MLSys 2024. Times are in
+milliseconds; medians are used.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from preserve_gym.errors import InputError
+from preserve_gym.latency.models import BYTES_PER_VALUE
+from preserve_gym.latency.parts import Parts, Target
+from preserve_gym.latency.tables import curve, surface
+
+OPERATORS = (
+    "input_layernorm",
+    "attn_pre_proj",
+    "attn_rope",
+    "attn_post_proj",
+    "post_attention_layernorm",
+    "mlp_up_proj",
+    "mlp_act",
+    "mlp_down_proj",
+    "add",
+)
+MLP_COLUMNS = (
+    *(f"time_stats.{name}.median" for name in OPERATORS),
+    "n_head",
+    "n_kv_head",
+    "n_embd",
+    "n_expanded_embd",
+    "num_tokens",
+    "num_tensor_parallel_workers",
+)
+ATTENTION_COLUMNS = (
+    "time_stats.attn_prefill.median",
+    "time_stats.attn_decode.median",
+    "n_embd",
+    "n_q_head",
+    "n_kv_head",
+    "num_tensor_parallel_workers",
+    "batch_size",
+    "prefill_chunk_size",
+    "kv_cache_size",
+    "is_prefill",
+)
+ALL_REDUCE_COLUMNS = ("time_stats.all_reduce.median", "num_workers", "devices_per_node", "size")
+CPU_COLUMNS = (
+    "schedule_median",
+    "prepare_inputs_e2e_median",
+    "sampler_e2e_median",
+    "model_name",
+    "batch_size",
+    "tensor_parallel_degree",
+)
+
+
+def _of_degree(table: pd.DataFrame, column: str, tp: int, source: str) -> pd.DataFrame:
+    rows = table[table[column] == tp]
+    if rows.empty:
+        there = ", ".join(str(n) for n in sorted(table[column].unique()))
+        raise InputError(f"{source}: {column}: expected rows for tp {tp}, found {there}")
+    return rows
+
+
+def _check_shape(table: pd.DataFrame, wanted: dict[str, int], target: Target, source: str) -> None:
+    for column, value in wanted.items():
+        found = table[column].unique()
+        if list(found) != [value]:
+            raise InputError(
+                f"{source}: {column}: expected {value} as in {target.model.name}, got {found[0]}"
+            )
+
+
+def mlp(table: pd.DataFrame, target: Target, source: str) -> Parts:
+    """Every layer without attention, by tokens; the embedding, a few microseconds, is left out."""
+    model = target.model
+    shape = {"n_embd": model.hidden, "n_expanded_embd": model.intermediate}
+    _check_shape(table, shape | {"n_head": model.heads, "n_kv_head": model.kv_heads}, target, source)
+    rows = _of_degree(table, "num_tensor_parallel_workers", target.tp, source)
+    total_ms = rows[[f"time_stats.{name}.median" for name in OPERATORS]].sum(axis=1)
+    frame = pd.DataFrame({"tokens": rows["num_tokens"], "s": 1e-3 * model.layers * total_ms})
+    return Parts(layers_s=curve(frame, "tokens", "s"))
+
+
+def attention(table: pd.DataFrame, target: Target, source: str) -> Parts:
+    """Attention: of decodes by batch and cached tokens, of a chunk by its tokens and those before it."""
+    model = target.model
+    _check_shape(table, {"n_q_head": model.heads, "n_kv_head": model.kv_heads}, target, source)
+    rows = _of_degree(table, "num_tensor_parallel_workers", target.tp, source)
+    rows = rows.assign(
+        prefill_s=1e-3 * model.layers * rows["time_stats.attn_prefill.median"],
+        decode_s=1e-3 * model.layers * rows["time_stats.attn_decode.median"],
+    )
+    prefill = rows[rows["is_prefill"].astype(bool) & (rows["batch_size"] == 1)]
+    decode = rows[~rows["is_prefill"].astype(bool)]
+    chunks = surface(prefill, "prefill_chunk_size", "kv_cache_size", "prefill_s")
+    return Parts(
+        prefill_attention_s=lambda tokens, before: max(chunks(tokens, before), 0.0),
+        decode_attention_s=surface(decode, "batch_size", "kv_cache_size", "decode_s"),
+    )
+
+
+def all_reduce(table: pd.DataFrame, target: Target, source: str) -> Parts:
+    """Two all-reduces of the hidden states a layer, one after the embedding, and a gather of the logits.
+
+    Among GPUs of one node. A size takes no longer than any larger one: medians of small sizes scatter by a
+    factor of four. The gather, of which there is no measurement, is given the time of an all-reduce of a
+    GPU's share.
+    """
+    in_a_node = table[table["devices_per_node"] == table["num_workers"]]
+    rows = _of_degree(in_a_node, "num_workers", target.tp, source)
+    medians_ms = rows.groupby("size")["time_stats.all_reduce.median"].mean()
+    rising_ms = medians_ms[::-1].cummin()[::-1].rename("ms").reset_index()
+    ms = curve(rising_ms, "size", "ms")
+    model = target.model
+
+    def seconds(tokens: float, sequences: float) -> float:
+        reduced = BYTES_PER_VALUE * model.hidden * tokens
+        gathered = BYTES_PER_VALUE * model.vocabulary / target.tp * sequences
+        return 1e-3 * ((2 * model.layers + 1) * ms(reduced) + ms(gathered))
+
+    return Parts(exchange_s=seconds)
+
+
+def cpu_overheads(table: pd.DataFrame, target: Target, source: str) -> Parts:
+    """CPU time that a server without asynchronous scheduling does not overlap (vLLM up to 0.7).
+
+    Scheduling, preparation of inputs and sampling, which includes the output head there.
+    """
+    names = table["model_name"].astype(str)
+    rows = table[[target.model.name in name.lower().replace("_", "-") for name in names]]
+    if rows.empty:
+        there = ", ".join(sorted(set(names)))
+        raise InputError(f"{source}: model_name: expected {target.model.name}, found {there}")
+    rows = _of_degree(rows, "tensor_parallel_degree", target.tp, source)
+    parts_ms = rows[["schedule_median", "prepare_inputs_e2e_median", "sampler_e2e_median"]].sum(axis=1)
+    cpu_s = curve(rows.assign(s=1e-3 * parts_ms), "batch_size", "s")
+    return Parts(cpu_s=cpu_s, head_s=lambda sequences: 0.0)

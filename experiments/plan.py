@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
-import io
 import math
 import os
 import platform
@@ -17,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 import preserve_gym
 from baselines import POLICIES
 from experiments.evaluate import Cell, Setting, build_policy, load_workload
 from experiments.pool import CellReport
+from preserve_gym.command_line import parse as parse_options
 from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
 from preserve_gym.errors import InputError
 from preserve_gym.traces import DATASETS, Trace, load_trace, trace_names
@@ -59,6 +57,10 @@ class Options:
     """Model that the instances serve."""
     gpu: str = "rtx-4090"
     """GPU that they run on."""
+    tp: int = 1
+    """GPUs of an instance (tensor parallelism)."""
+    instance: Path | None = None
+    """File that `python -m preserve_gym.latency fit` wrote; instead of --model, --gpu and --tp."""
     max_instances: int | None = None
     """Largest fleet. Default: half more than the busiest window needs, at least 16."""
     out: Path | None = None
@@ -95,27 +97,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         InputError: if they cannot be read.
         SystemExit: after ``--help``.
     """
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(Options, args=arguments, prog=PROGRAM)
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise InputError(_one_line(complaint.getvalue())) from None
-
-
-def _one_line(box: str) -> str:
-    """What a box drawn by tyro says, up to its first rule."""
-    lines: list[str] = []
-    for line in box.splitlines():
-        text = line.strip()
-        if text.startswith("│"):
-            text = text.strip("│ ")
-            if lines and set(text) <= {"─"}:
-                break
-            lines.append(text)
-    return " ".join(lines or box.split()).strip()
+    return parse_options(Options, arguments, PROGRAM)
 
 
 def make_plan(options: Options) -> Plan:
@@ -131,7 +113,7 @@ def make_plan(options: Options) -> Plan:
         _check_count("--jobs", options.jobs, 1)
     if not (math.isfinite(options.rate_scale) and options.rate_scale > 0.0):
         raise InputError(f"--rate-scale: expected a finite number > 0, got {options.rate_scale!r}")
-    cluster = ClusterConfig(instance=InstanceConfig.from_preset(options.model, options.gpu))
+    cluster = ClusterConfig(instance=_instance(options))
     if options.max_instances is not None:
         cluster = replace(cluster, max_instances=options.max_instances)
     workload = WorkloadConfig(
@@ -201,6 +183,15 @@ def _check_count(option: str, value: int, least: int, most: int = 2**31) -> None
         raise InputError(f"{option}: expected an integer in [{least}, {most}], got {value}")
 
 
+def _instance(options: Options) -> InstanceConfig:
+    if options.instance is None:
+        return InstanceConfig.from_preset(options.model, options.gpu, options.tp)
+    for name in ("model", "gpu", "tp"):
+        if getattr(options, name) != getattr(Options, name):
+            raise InputError(f"--{name}: expected none beside --instance, which has its own")
+    return InstanceConfig.from_file(options.instance)
+
+
 def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
     """The default of ``--max-instances``."""
     window_s = workload.config.window_s
@@ -235,6 +226,8 @@ def _config(options: Options, setting: Setting) -> dict[str, Any]:
         content = read_bytes(Path(options.trace))
         source = {"name": Path(options.trace).name, "sha256": hashlib.sha256(content).hexdigest()}
     chosen = asdict(options) | {"trace": source["name"], "policies": list(options.policies)}
+    if options.instance is not None:
+        chosen["instance"] = options.instance.name
     workload = asdict(setting.workload) | {"trace": source["name"]}
     del chosen["out"], chosen["jobs"], workload["seed"]
     return {

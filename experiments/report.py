@@ -79,6 +79,9 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
     """
     cluster, workload, seeds = config["cluster"], config["workload"], config["seeds"]
     scale = f" x{workload['rate_scale']:g}" if workload["rate_scale"] != 1.0 else ""
+    cold_start_s = cluster["cold_start_s"]
+    if cold_start_s is None:
+        cold_start_s = cluster["instance"]["cold_start_s"]
     which = f"seed {seeds[0]}"
     if len(seeds) > 1:
         which = f"mean ± standard deviation of seeds {seeds[0]} to {seeds[-1]}"
@@ -86,7 +89,7 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
         f"{config['trace']['name']}{scale}, {which}: {summary['arrived'].mean():,.0f} requests in "
         f"{_duration(float(summary['horizon_s'].mean()))}. {cluster['min_instances']} to "
         f"{cluster['max_instances']} instances of {cluster['instance']['name']}, cold start "
-        f"{_cold_start(cluster['cold_start_s'])}. SLO: {_slo(cluster['slo'])}. "
+        f"{_cold_start(cold_start_s)}. SLO: {_slo(cluster['slo'])}. "
         f"Forecast: {_FORECASTS.get(workload['forecaster'], workload['forecaster'])}. "
         f"Output lengths: {_LENGTHS.get(workload['predictor'], workload['predictor'])}."
     )

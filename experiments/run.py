@@ -15,6 +15,7 @@ from experiments.plan import Options, complete_config, make_plan, parse
 from experiments.pool import WorkerDiedError, run_cells
 from experiments.progress import CellProgress
 from experiments.report import WIDTH, as_text, describe, show, summary_table
+from preserve_gym.command_line import complain
 from preserve_gym.errors import InputError
 
 
@@ -23,19 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(parse(arguments))
     except InputError as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
     except (WorkerDiedError, OSError) as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     except KeyboardInterrupt:
-        _complain("interrupted, nothing was written")
+        complain("interrupted, nothing was written")
         return 130
     return 0
-
-
-def _complain(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
 
 
 def run(options: Options) -> None:

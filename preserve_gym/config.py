@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -103,6 +104,25 @@ def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class PowerConfig:
+    """What a GPU draws, in W.
+
+    Attributes:
+        idle_w: with a model loaded, or being loaded, and no iteration running.
+        prefill_w: in iterations that prefill.
+        decode_w: in iterations that only decode.
+    """
+
+    idle_w: float
+    prefill_w: float
+    decode_w: float
+
+    def __post_init__(self) -> None:
+        for name in ("idle_w", "prefill_w", "decode_w"):
+            _check(self, name, 0.0, 1e6)
+
+
+@dataclass(frozen=True)
 class InstanceConfig:
     """One model replica on its GPU(s), with vLLM's own names for its limits.
 
@@ -124,6 +144,10 @@ class InstanceConfig:
         long_prefill_token_threshold: longest prefill chunk of one request; 0 = no limit (``vllm``).
         watermark: share of the KV blocks that admission leaves free (``vllm_v0``, ``sarathi``).
         gpus: GPUs that the instance occupies (tensor parallelism).
+        cold_start_s: from the decision to start it until it is ready: a number, or measured cold starts, at
+            most 10,000, of which each start draws one.
+        power: what each of its GPUs draws; None: not known.
+        usd_per_gpu_hour: price of a GPU; None: not known.
         name: what it is, for tables and files.
     """
 
@@ -140,10 +164,18 @@ class InstanceConfig:
     watermark: float = 0.01
     scheduler: Literal["vllm", "vllm_v0", "sarathi"] = "vllm"
     gpus: int = 1
+    cold_start_s: float | tuple[float, ...] = 60.0
+    power: PowerConfig | None = None
+    usd_per_gpu_hour: float | None = None
     name: str = "custom"
 
     def __post_init__(self) -> None:
         _nest(self, "latency", LatencyLaw)
+        _check_numbers(self, "cold_start_s", 10_000)
+        if self.power is not None:
+            _nest(self, "power", PowerConfig)
+        if self.usd_per_gpu_hour is not None:
+            _check(self, "usd_per_gpu_hour", 0.0, 1e6)
         for name in ("enable_chunked_prefill", "async_scheduling", "scheduler_reserve_full_isl"):
             _check_bool(self, name)
         _check(self, "num_gpu_blocks", 2, 2**31 - 1, integer=True)
@@ -210,9 +242,20 @@ class InstanceConfig:
         Raises:
             InputError: if there is no such preset; the message lists those there are.
         """
-        from preserve_gym.latency.presets import preset
+        from preserve_gym.latency.presets import find_preset
 
-        return from_mapping(cls, {**preset(model, gpu, tp), **overrides})
+        return from_mapping(cls, {**find_preset(model, gpu, tp).instance, **overrides})
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> InstanceConfig:
+        """The instance in a file that ``python -m preserve_gym.latency fit`` wrote; fields can be overridden.
+
+        Raises:
+            InputError: if there is no such file, or it holds something else.
+        """
+        from preserve_gym.latency.presets import read_preset
+
+        return from_mapping(cls, {**read_preset(Path(path)).instance, **overrides})
 
 
 @dataclass(frozen=True)
@@ -259,8 +302,8 @@ class ClusterConfig:
         slo: deadlines of a request.
         min_instances, max_instances: bounds of the autoscaler; starting, ready and draining
             instances together never exceed ``max_instances``.
-        cold_start_s: from the decision to start an instance until it is ready: a number, or measured
-            cold starts, at most 10,000, of which each start draws one.
+        cold_start_s: from the decision to start an instance until it is ready, in place of that of
+            ``instance``; None: that one.
         too_long: what happens to a request that can never fit (prompt + output above
             ``max_model_len`` or the KV pool): ``reject`` counts it as one violation,
             ``clip_prompt`` shortens its prompt until it fits.
@@ -270,7 +313,7 @@ class ClusterConfig:
     slo: SloConfig = field(default_factory=SloConfig)
     min_instances: int = 1
     max_instances: int = 16
-    cold_start_s: float | tuple[float, ...] = 60.0
+    cold_start_s: float | tuple[float, ...] | None = None
     too_long: Literal["reject", "clip_prompt"] = "reject"
 
     def __post_init__(self) -> None:
@@ -278,13 +321,15 @@ class ClusterConfig:
         _nest(self, "slo", SloConfig)
         _check(self, "min_instances", 1, 2**20, integer=True)
         _check(self, "max_instances", self.min_instances, 2**20, integer=True)
-        _check_numbers(self, "cold_start_s", 10_000)
+        if self.cold_start_s is not None:
+            _check_numbers(self, "cold_start_s", 10_000)
         _check_choice(self, "too_long", ("reject", "clip_prompt"))
 
     @property
     def cold_starts_s(self) -> tuple[float, ...]:
         """The cold starts that each start draws from; at least one."""
-        return self.cold_start_s if isinstance(self.cold_start_s, tuple) else (self.cold_start_s,)
+        chosen = self.instance.cold_start_s if self.cold_start_s is None else self.cold_start_s
+        return chosen if isinstance(chosen, tuple) else (chosen,)
 
     @property
     def mean_cold_start_s(self) -> float:

@@ -18,9 +18,13 @@ import numpy as np
 import pandas as pd
 
 from preserve_gym import Cluster, ClusterConfig, InstanceConfig, Trace
+from preserve_gym.latency.batch import Batch
+from preserve_gym.latency.fit import fit_law
+from preserve_gym.latency.instance import profile_of
 from preserve_gym.latency.law import LatencyLaw
-from tests import fit_presets, reference
-from tests.fit_presets import Batch
+from preserve_gym.latency.parts import Operators
+from preserve_gym.latency.presets import find_preset
+from tests import reference
 from tests.reference_schedulers import Chunk, Scheduler
 
 LATENCIES = ("TTFT", "TPOT", "E2E")
@@ -49,6 +53,18 @@ RUNS = (
 )
 
 
+def real_run(data: Path, name: str) -> Path:
+    """The folder of a recorded run."""
+    return data / "golden" / "real_vllm" / name
+
+
+def operators_of(run: Run) -> Operators:
+    """The profile of a run's GPU."""
+    profile = profile_of(find_preset(run.model, run.gpu, run.tp))
+    assert isinstance(profile, Operators)
+    return profile
+
+
 class Recorded(NamedTuple):
     """What a server did."""
 
@@ -68,7 +84,7 @@ class Simulated(NamedTuple):
 
 def recorded(run: Run, data: Path) -> Recorded:
     """Read a run. Requests are timed from the moment when vLLM queued them, as LLMServingSim does."""
-    folder = fit_presets.real_run(data, run.folder)
+    folder = real_run(data, run.folder)
     lines = (folder / "requests.jsonl").read_text().splitlines()
     requests = pd.DataFrame([json.loads(line) for line in lines])
     requests = requests.sort_values("arrival_time", kind="stable").reset_index(drop=True)
@@ -178,14 +194,28 @@ def play(instance: Played, trace: Trace) -> pd.DataFrame:
     return _latencies(table)
 
 
-def law_of_visited_batches(run: Run, trace: Trace, data: Path) -> LatencyLaw:
+def law_of_visited_batches(run: Run, trace: Trace) -> LatencyLaw:
     """The law fitted to the profiled times of just those batches that serving ``trace`` visits.
 
     The presets are fitted to batches that any chat service may visit. These are those of one workload; which
     ones they are follows from its arrivals and lengths and from the profile.
     """
-    config = run.instance()
-    profile = fit_presets.PROFILES[config.name](data)
-    instance = Played(config, profile.iteration_s)
+    instance = Played(run.instance(), operators_of(run).iteration_s)
     play(instance, trace)
-    return fit_presets.fit(profile, instance.visited, np.array(instance.seconds))
+    return fit_law(instance.visited, np.array(instance.seconds), np.ones(len(instance.visited)))
+
+
+def decode_throughput(run: Run, data: Path) -> pd.DataFrame:
+    """Measured and predicted tokens/s in the seconds of a run without any prompt token.
+
+    The law is asked for n sequences on the KV tokens in use, both taken as the mean of the samples at the
+    beginning and the end of the second. With requests waiting, the run also recomputes preempted ones, which
+    its prompt throughput does not count: only seconds with an empty queue are clean.
+    """
+    instance = run.instance()
+    samples = pd.read_csv(real_run(data, run.folder) / "timeseries.csv")
+    mean = samples.rolling(2).mean()
+    n, context = mean["running"], mean["kv_cache_pct"] / 100 * instance.kv_tokens
+    predicted = [n_ / instance.latency.iteration_s(n_, c, 0.0) for n_, c in zip(n, context, strict=True)]
+    table = samples.assign(error=np.array(predicted) / samples["gen_throughput"] - 1)
+    return table[(table["prompt_throughput"] == 0) & (table["running"] >= 1) & n.notna()]

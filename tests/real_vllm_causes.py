@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from preserve_gym.config import InstanceConfig
 from preserve_gym.data import data_dir
-from tests.fit_presets import PROFILES, Batch, Profile
-from tests.real_vllm import LATENCIES, RUNS, Played, Recorded, Run, play, recorded
+from preserve_gym.latency.batch import Batch
+from preserve_gym.latency.parts import Operators
+from tests.real_vllm import LATENCIES, RUNS, Played, Recorded, Run, operators_of, play, recorded
 from tests.reference_schedulers import Chunk, Request, Vllm
 
 # How far decode attention lies from its time at the mean context towards its time at the longest one. Pooled
@@ -89,7 +89,7 @@ class CachingVllm(Vllm):
         return chunks
 
 
-def slowed_by_longest(profile: Profile, share: float) -> Callable[[Batch], float]:
+def slowed_by_longest(profile: Operators, share: float) -> Callable[[Batch], float]:
     """Iteration times of ``profile`` with decode attention ``share`` of the way to the longest context."""
 
     def seconds(batch: Batch) -> float:
@@ -102,10 +102,10 @@ def slowed_by_longest(profile: Profile, share: float) -> Callable[[Batch], float
     return seconds
 
 
-def causes(run: Run, record: Recorded, data: Path) -> Iterator[tuple[str, list[float]]]:
+def causes(run: Run, record: Recorded) -> Iterator[tuple[str, list[float]]]:
     """What is simulated, and the errors of the mean latencies in percent."""
     config = run.instance()
-    profile = PROFILES[config.name](data)
+    profile = operators_of(run)
     instances = {"profiled times": Played(config, profile.iteration_s)}
     if config.name in TOWARDS_LONGEST:
         seconds = slowed_by_longest(profile, TOWARDS_LONGEST[config.name])
@@ -119,7 +119,7 @@ def causes(run: Run, record: Recorded, data: Path) -> Iterator[tuple[str, list[f
 
 def main() -> None:
     for run in RUNS:
-        for name, errors in causes(run, recorded(run, data_dir()), data_dir()):
+        for name, errors in causes(run, recorded(run, data_dir())):
             print(f"| {run.title} | {name} |", " | ".join(f"{error:+.1f}" for error in errors), "|")
 
 

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.fit_presets import real_run
-from tests.real_vllm import LATENCIES, RUNS, Recorded, Run, Simulated, law_of_visited_batches
+from tests.real_vllm import LATENCIES, RUNS, Recorded, Run, Simulated, law_of_visited_batches, real_run
 from tests.real_vllm import recorded as read
 from tests.real_vllm import simulated as serve
 from tests.real_vllm_causes import causes
@@ -44,7 +43,7 @@ class Sides(NamedTuple):
 @cache
 def sides(run: Run, data: Path) -> Sides:
     record = read(run, data)
-    law = law_of_visited_batches(run, record.trace, data)
+    law = law_of_visited_batches(run, record.trace)
     return Sides(record, serve(run, record), serve(run, record, law))
 
 
@@ -173,7 +172,7 @@ def test_series_of_the_page(run: Run, data_dir: Path) -> None:
 @each_run
 def test_causes_of_the_page(run: Run, data_dir: Path) -> None:
     rows = dict(shown(run, 3))
-    found = dict(causes(run, sides(run, data_dir).recorded, data_dir))
+    found = dict(causes(run, sides(run, data_dir).recorded))
     assert list(rows) == list(found)
     for name, percent in found.items():
         assert figures(rows[name]) == pytest.approx(percent, abs=0.06)

@@ -17,6 +17,7 @@ from preserve_gym.latency.batch import REGIONS, Batch, served_batches
 from preserve_gym.latency.iterations import Iterations
 from preserve_gym.latency.law import LatencyLaw
 from preserve_gym.latency.parts import Operators
+from preserve_gym.latency.presets import FitError
 from preserve_gym.latency.tables import FloatArray
 
 KNEES = (0, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 768)
@@ -25,21 +26,6 @@ BATCHES = 2000
 FOLDS = 5
 _UNSEEN_WEIGHT = 0.02
 """Share of a measured row's mean weight that it keeps if serving never comes near it."""
-
-
-@dataclass(frozen=True)
-class FitError:
-    """How far a law lies from measured iteration times, in percent.
-
-    Mean absolute relative error over batches that the fit has not seen: all of them, those of one kind,
-    and the 95th percentile over all. NaN where the profile has none of a kind.
-    """
-
-    overall: float
-    decode_only: float
-    prefill_only: float
-    mixed: float
-    p95: float
 
 
 @dataclass(frozen=True)
@@ -86,12 +72,12 @@ def fit(profile: Operators | Iterations, limits: Limits) -> Fit:
     if isinstance(profile, Operators):
         fitted, checked = (_timed(profile, limits.visited(seed)) for seed in (FIT_SEED, CHECK_SEED))
         law = fit_law(*fitted)
-        table = _compared(law, *checked)
+        table = compared(law, *checked)
     else:
         weights = _nearness(profile.batches, limits.visited(FIT_SEED))
         law = fit_law(profile.batches, profile.seconds, weights)
         folds = [
-            _compared(
+            compared(
                 fit_law(*_rows(profile, weights, ~fold)),
                 *_rows(profile, weights, fold),
             )
@@ -175,16 +161,17 @@ def fit_law(batches: list[Batch], seconds: FloatArray, weights: FloatArray) -> L
     )
 
 
-def _compared(
-    law: LatencyLaw, batches: list[Batch], seconds: FloatArray, weights: FloatArray
+def compared(
+    law: LatencyLaw, batches: list[Batch], seconds: FloatArray, weights: FloatArray | None = None
 ) -> pd.DataFrame:
+    """Measured and predicted times, as ``Fit.checked``; without weights each batch has the same."""
     table = pd.DataFrame(
         {
             "region": [batch.region for batch in batches],
             "tokens": [batch.tokens for batch in batches],
             "context": [batch.context for batch in batches],
             "quad": [batch.quad for batch in batches],
-            "weight": weights,
+            "weight": np.ones(len(batches)) if weights is None else weights,
             "measured_s": seconds,
         }
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
 
 from preserve_gym.errors import InputError
 from preserve_gym.latency.models import tidy
@@ -46,7 +49,7 @@ GPUS: tuple[Gpu, ...] = (
     Gpu("h100", int(79.11 * _GIB), 3.35e12, 989e12, 75, 700, 380, 2.99, ""),
     Gpu("h200", int(139.81 * _GIB), 4.8e12, 989e12, 75, 700, 380, 3.79, ""),
     Gpu("l40s", int(44.4 * _GIB), 0.864e12, 362e12, 35, 350, 250, 0.87, ""),
-    Gpu("rtx-4090", 25_250_000_000, 1.008e12, 165e12, 25, 450, 300, 0.69, ""),
+    Gpu("rtx-4090", 25_250_627_584, 1.008e12, 165e12, 25, 450, 300, 0.69, ""),
     Gpu("rtx-pro-6000", 101_976_440_832, 1.792e12, 504e12, 30, 600, 400, 1.79, ""),
 )
 
@@ -79,11 +82,13 @@ def gpu_name(name: str) -> str:
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU of that name.
+    """The GPU of that name, or of a YAML file with the fields of ``Gpu``.
 
     Raises:
         InputError: if it is not known; the message lists those there are and says how to add one.
     """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return _read(Path(name))
     short = gpu_name(name)
     for gpu in GPUS:
         if gpu.name == short:
@@ -92,5 +97,21 @@ def find_gpu(name: str) -> Gpu:
     near = difflib.get_close_matches(short, known, n=1, cutoff=0.0)[0]
     raise InputError(
         f"gpu {name!r}: not known; expected one of {', '.join(known)} (nearest: {near}), "
-        "or one that you add to GPUS in preserve_gym/latency/gpus.py"
+        f"or the path of a YAML file with {', '.join(field.name for field in fields(Gpu))}"
     )
+
+
+def _read(path: Path) -> Gpu:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        gpu = Gpu(**values)
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        wanted = ", ".join(field.name for field in fields(Gpu))
+        raise InputError(
+            f"{path}: expected a YAML file with {wanted}: {' '.join(str(error).split())}"
+        ) from None
+    for field in fields(Gpu):
+        value = getattr(gpu, field.name)
+        if field.name not in ("name", "source") and not (isinstance(value, int | float) and value > 0):
+            raise InputError(f"{path}: {field.name}: expected a number > 0, got {value!r}")
+    return gpu

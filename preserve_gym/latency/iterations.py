@@ -86,15 +86,15 @@ def measured(table: pd.DataFrame, target: Target, source: str) -> Iterations:
 def whole_instance(table: pd.DataFrame, target: Target, source: str) -> Iterations:
     """Splitwise's or SageServe's table; the median of what was measured several times.
 
-    A prompt time is an iteration that prefills the whole batch, without the tokens that precede it; a token
-    time is a decode with half of the output in the context.
+    The prompt time of a batch of one is an iteration that prefills it; those of larger batches are left out,
+    as some do not grow with the batch. A token time is a decode with half of the output in the context.
     """
     rows = _rows_of(table, ("model", "hardware", "tensor_parallel"), target, source)
     seconds = _in_seconds(rows, source)
     keys = [rows["prompt_size"], rows["batch_size"], rows["token_size"]]
     medians = seconds.groupby(keys).median().reset_index()
-    prompts = medians.groupby(["prompt_size", "batch_size"])["prompt_s"].median()
-    batches = [Batch((), ((int(p), 0),) * int(n)) for p, n in prompts.index]
+    prompts = medians[medians["batch_size"] == 1].groupby("prompt_size")["prompt_s"].median()
+    batches = [Batch((), ((int(tokens), 0),)) for tokens in prompts.index]
     times = list(prompts)
     several = medians[medians["token_size"] > 1]
     sizes = several[["prompt_size", "token_size", "batch_size"]].to_numpy(int)

@@ -7,7 +7,7 @@ from preserve_gym.latency.gpus import Gpu
 from preserve_gym.latency.models import BYTES_PER_VALUE, ModelShape
 
 BLOCK_SIZE = 16
-OTHER_BYTES = 0.84e9
+OTHER_BYTES = 0.909e9
 """CUDA's context, graphs and what else vLLM finds in use: what the RTX 4090 run of LLMServingSim with
 Llama-3.1-8B (vLLM 0.19, 2,588 blocks of 25.25 GB at 0.9) left out of its pool beside activations."""
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from preserve_gym.errors import InputError
-from preserve_gym.latency.models import BYTES_PER_VALUE
 from preserve_gym.latency.parts import Parts, Target
 from preserve_gym.latency.tables import curve, line, surface
 
@@ -72,17 +71,13 @@ def per_sequence(table: pd.DataFrame, target: Target, source: str) -> Parts:
 
 def attention(table: pd.DataFrame, target: Target, source: str) -> Parts:
     """Attention of decodes, of a chunk, and of both in one kernel, times the layers."""
-    flops, moved = target.attention(
-        table["n_decode"] * table["kv_decode"]
-        + table["prefill_chunk"] * (table["prefill_chunk"] / 2 + table["kv_prefill"]),
-        table["n_decode"] * table["kv_decode"] + table["prefill_chunk"] + table["kv_prefill"],
-    )
-    layers = target.model.layers
-    seconds = [
-        1e-6 * layers * target.scaled(us, f, max(b, BYTES_PER_VALUE))
-        for us, f, b in zip(*(np.asarray(x, float) for x in (table["time_us"], flops, moved)), strict=True)
-    ]
-    table = table.assign(s=seconds).astype(float)
+    table = table.astype(float)
+    seconds = []
+    for chunk, before, decodes, cached, us in table[list(ATTENTION_COLUMNS)].itertuples(index=False):
+        pairs = decodes * cached + chunk * (chunk / 2 + before)
+        work = target.attention(pairs, max(decodes * cached + chunk + before, 1.0))
+        seconds.append(1e-6 * target.model.layers * target.scaled(us, *work))
+    table = table.assign(s=seconds)
     pure = table[table["prefill_chunk"] == 0]
     joint = table[table["prefill_chunk"] > 0]
     alone = joint[joint["n_decode"] == 0]

@@ -101,12 +101,7 @@ class Instance:
         tokens = sum(chunk.tokens for chunk in chunks)
         context = sum(chunk.computed_before + 1 for chunk in chunks if chunk.is_decode)
         quad = sum(c.tokens * (c.tokens / 2 + c.computed_before) for c in chunks if not c.is_decode)
-        law = self.config.latency
-        # This order of operations is part of the semantics: results are compared bit for bit.
-        return start_s + (
-            ((law.base_s + law.per_token_s * tokens) + law.per_context_token_s * context)
-            + law.per_quad_s * quad
-        )
+        return start_s + self.config.latency.iteration_s(tokens, context, quad)
 
     def end_iteration(self) -> list[Request]:
         """Hand out the tokens of the executing batch; return the requests that completed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
 from typing import Any
@@ -32,6 +33,30 @@ OUTCOMES = ("first_scheduled_s", "first_token_s", "completed_s", "violated_s")
 
 
 @st.composite
+def laws(draw: st.DrawFn) -> LatencyLaw:
+    """Dyadic coefficients make equal times likely, decimal ones make rounding visible.
+
+    The knee is where the decoding requests come and go.
+    """
+    old = draw(
+        st.sampled_from(
+            [
+                LatencyLaw(1.0, 0.0, 0.0, 0.0),
+                LatencyLaw(0.25, 0.0625, 0.0, 0.0),
+                LatencyLaw(0.0065, 4e-5, 1.5e-5, 2.5e-5),
+                LatencyLaw(0.1, 0.013, 0.0017, 0.0003),
+            ]
+        )
+    )
+    return dataclasses.replace(
+        old,
+        knee_tokens=draw(st.integers(0, 6)),
+        per_token_beyond_knee_s=draw(st.sampled_from([0.0, 0.125, 0.0031])),
+        per_mixed_context_token_s=draw(st.sampled_from([0.0, 0.03125, 0.0007])),
+    )
+
+
+@st.composite
 def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     """A small cluster under pressure: tiny pools and budgets, simultaneous arrivals, scaling."""
     integers, booleans = st.integers, st.booleans()
@@ -43,17 +68,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     max_model_len = draw(integers(2, budget)) if whole_prompts else draw(integers(4, 60))
     cold_start_s = draw(st.sampled_from([0.0, 0.5, 2.0, 7.3, (0.0, 0.3, 1.0, 5.0)]))
     instance = InstanceConfig(
-        # Dyadic coefficients make equal times likely, decimal ones make rounding visible.
-        draw(
-            st.sampled_from(
-                [
-                    LatencyLaw(1.0, 0.0, 0.0, 0.0),
-                    LatencyLaw(0.25, 0.0625, 0.0, 0.0),
-                    LatencyLaw(0.0065, 4e-5, 1.5e-5, 2.5e-5),
-                    LatencyLaw(0.1, 0.013, 0.0017, 0.0003),
-                ]
-            )
-        ),
+        draw(laws()),
         num_gpu_blocks=1 + max(3, draw(integers(10, 120)) // block_size),
         block_size=block_size,
         max_num_seqs=draw(integers(1, min(8, budget))),

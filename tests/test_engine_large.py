@@ -6,6 +6,7 @@ that go around, look-ahead bounds that expire, and instances that come back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,14 @@ class Case:
         if scheduler == "vllm_v0" or not chunked:
             budget += max_model_len
         pool_tokens = longest * self.choose(1.1, 2.0, 4.0, 10.0)
-        return InstanceConfig(
+        law = replace(
             self.choose(*LAWS),
+            knee_tokens=int(self.choose(0, 3, 10)),
+            per_token_beyond_knee_s=self.choose(0.0, 0.125, 3e-5),
+            per_mixed_context_token_s=self.choose(0.0, 0.03125, 7e-6),
+        )
+        return InstanceConfig(
+            law,
             num_gpu_blocks=max(4, int(pool_tokens) // block_size + 2),
             block_size=block_size,
             max_num_seqs=int(rng.integers(1, min(budget, 24) + 1)),

@@ -107,6 +107,26 @@ def test_iteration_time() -> None:
     assert cluster.busy_s == 6.75
 
 
+def test_iteration_time_beyond_the_knee_and_of_a_mixed_batch() -> None:
+    law = LatencyLaw(1.0, 0.0, 0.25, 0.0, 3, 0.5, 0.125)
+    # [0, 1] prefill of A's 2 tokens, below the knee. [1, 2.75] A decodes: 1 + 0.25*3. [2.75, 5.75] A decodes
+    # and B prefills, 4 tokens, one beyond the knee: 1 + 0.5 + (0.25 + 0.125)*4.
+    assert times(play((0.0, 2, 3), (1.5, 3, 1), latency=law)) == [(0.0, 1.0, 5.75, 0), (2.75, 5.75, 5.75, 0)]
+
+
+def test_decodes_beyond_the_knee() -> None:
+    law = LatencyLaw(1.0, 0.0, 0.0, 0.0, 2, 0.5)
+    # Prefill of 4 tokens, and two iterations of 4 decodes, two tokens beyond the knee: 2 s each. Then 3
+    # decode in 1.5 s, then 1.
+    requests = (0.0, 1, 3), (0.0, 1, 4), (0.0, 1, 4), (0.0, 1, 5)
+    assert [completed_s for _, _, completed_s, _ in times(play(*requests, latency=law))] == [
+        6.0,
+        7.5,
+        7.5,
+        8.5,
+    ]
+
+
 def test_a_prompt_is_split_by_the_budget() -> None:
     law = LatencyLaw(base_s=1.0, per_token_s=0.0, per_context_token_s=0.0, per_quad_s=1.0)
     # 4 tokens: 1 + 4*(4/2) = 9. 2 tokens after 4: 1 + 2*(2/2 + 4) = 11.
@@ -462,7 +482,7 @@ def test_clip_prompt(prompt: int, output: int, limits: dict[str, int], clipped: 
 
 def random_cluster(seed: int, router: str, **instance: Any) -> ReferenceCluster:
     rng = random.Random(seed)
-    law = LatencyLaw(0.01, 1e-4, 1e-6, 1e-6)
+    law = LatencyLaw(0.01, 1e-4, 1e-6, 1e-6, 4, 5e-5, 2e-6)
     arrival_s = 0.0
     requests = []
     for _ in range(300):

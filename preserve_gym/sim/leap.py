@@ -13,6 +13,7 @@ from preserve_gym.sim.batching import sarathi, vllm, vllm_v0
 from preserve_gym.sim.decoding import finish_due, next_finish, residue_of
 from preserve_gym.sim.handing_out import hand_out
 from preserve_gym.sim.histograms import bin_of, inter_token_base
+from preserve_gym.sim.iteration_time import without_attention_s
 from preserve_gym.sim.jit import inlined, kernel
 from preserve_gym.sim.state import VLLM, VLLM_V0, Record, State
 
@@ -56,7 +57,7 @@ def leap(s: State, i: int, t: float) -> float:
     executing, following = 2 * i + instance.executing, 2 * i + 1 - instance.executing
     n, steps, ended = instance.n_decoding, instance.steps, instance.ended_steps
     context, residue = instance.decode_context, residue_of(size, i, 0, instance.steps)
-    fixed_s = p.base_s + p.per_token_s * n
+    fixed_s = without_attention_s(p, n)
     finish_step = next_finish(s, i)
     duration_s, next_s = s.batches[executing].duration_s, s.batches[following].duration_s
     tokens, next_tokens = s.batches[executing].decodes, s.batches[following].decodes
@@ -113,7 +114,7 @@ def leap(s: State, i: int, t: float) -> float:
                 finish_due(s, i, scheduled)
                 n, context = instance.n_decoding, instance.decode_context
                 step_done = s.batches[scheduled].n_done
-                fixed_s = p.base_s + p.per_token_s * n
+                fixed_s = without_attention_s(p, n)
                 finish_step = next_finish(s, i)
             if idle:
                 duration_s, tokens, done = step_s, step_tokens, step_done

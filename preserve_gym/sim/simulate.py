@@ -188,7 +188,7 @@ class _Run:
         self._report = report
         law = cluster.config.instance.latency
         # No iteration is shorter than one of a single token.
-        self._piece_s = _PIECE_ITERATIONS * (law.base_s + law.per_token_s) / cluster.config.max_instances
+        self._piece_s = _PIECE_ITERATIONS * law.iteration_s(1, 0, 0.0) / cluster.config.max_instances
 
     def run_until(self, time_s: float) -> None:
         """Serve until then."""

@@ -62,6 +62,9 @@ PARAMS = np.dtype(
         ("per_token_s", "f8"),
         ("per_context_token_s", "f8"),
         ("per_quad_s", "f8"),
+        ("per_token_beyond_knee_s", "f8"),
+        ("per_mixed_context_token_s", "f8"),
+        ("knee_tokens", "i8"),
         ("seed", "i8"),  # of routers and cold starts that are drawn
         ("scheduler", "i8"),  # VLLM, VLLM_V0 or SARATHI
         ("kv_blocks", "i8"),
@@ -360,6 +363,9 @@ def make_state(
             per_token_s=instance.latency.per_token_s,
             per_context_token_s=instance.latency.per_context_token_s,
             per_quad_s=instance.latency.per_quad_s,
+            per_token_beyond_knee_s=instance.latency.per_token_beyond_knee_s,
+            per_mixed_context_token_s=instance.latency.per_mixed_context_token_s,
+            knee_tokens=instance.latency.knee_tokens,
             seed=seed,
             scheduler=SCHEDULERS.index(instance.scheduler),
             kv_blocks=instance.kv_blocks,

@@ -16,6 +16,7 @@ from preserve_gym.sim.decoding import (
     leave_decoding,
     scheduled_output,
 )
+from preserve_gym.sim.iteration_time import iteration_s
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.memory import blocks_for, free_blocks, take_blocks
 from preserve_gym.sim.queues import (
@@ -164,12 +165,7 @@ def close_batch(s: State, i: int, b: int) -> bool:
     p, instance, batch = s.params[0], s.instances[i], s.batches[b]
     if batch.tokens == 0:
         return False
-    batch.duration_s = (
-        p.base_s
-        + p.per_token_s * batch.tokens
-        + p.per_context_token_s * batch.context
-        + p.per_quad_s * batch.quad
-    )
+    batch.duration_s = iteration_s(p, batch.tokens, batch.context, batch.quad)
     if batch.advances == 1:
         if instance.n_lagging > 0:
             _note_late(s, i, b)

@@ -22,7 +22,7 @@ import preserve_gym
 from preserve_gym import ClusterConfig, InstanceConfig, RewardConfig, SloConfig, Workload, WorkloadConfig
 from preserve_gym.envs.autoscale import AutoscaleEnv
 from preserve_gym.forecasting import FORECASTERS
-from preserve_gym.latency.presets import PRESETS
+from preserve_gym.latency.presets import load_preset, preset_names
 from preserve_gym.prediction.lengths import PREDICTORS
 from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
@@ -294,7 +294,7 @@ def test_latency_law_errors() -> None:
     rows = table_of(SIMULATES, "The latency law")
     assert rows == [
         [p.model, p.gpu, str(p.tp), *(f"{error:.1f}" for error in dataclasses.astuple(p.fit_error))]
-        for p in PRESETS
+        for p in map(load_preset, preset_names())
     ]
 
 

@@ -54,7 +54,7 @@ def profile_instance(
     output_tokens: NDArray[np.integer[Any]],
     *,
     attainment: float = 0.99,
-    duration_s: float = 600.0,
+    requests: int = 50_000,
     seed: int = 0,
 ) -> InstanceProfile:
     """Find the highest load of one instance at which ``attainment`` of the requests are in time.
@@ -62,13 +62,17 @@ def profile_instance(
     Of those that would be in time if they had the instance to themselves, that is; the others are lost
     at any load.
 
-    PreServe's Algorithm 1 in an open loop: Poisson arrivals over ``duration_s`` with lengths drawn in
-    pairs from those given; the rate is found by bisection to 1 %, on the same random numbers for every
-    rate. (A closed loop, or a short window, misjudges the capacity by a factor.) Requests that can
-    never fit are left out, or clipped, as ``too_long`` says.
+    PreServe's Algorithm 1 (arXiv 2504.03702) in an open loop: Poisson arrivals of ``requests`` requests with
+    lengths drawn in pairs from those given, the same ones and in the same order at every rate; the rate is
+    found by bisection to 1 %. The paper wants no violation at all, so its rate falls the longer one looks.
+    A closed loop, or a short window, misjudges the capacity by a factor. Requests that can never fit are
+    left out, or clipped, as ``too_long`` says.
 
     Args:
         prompt_tokens, output_tokens: the mix, integers of shape (n,), n >= 1.
+        attainment: share of the requests that must be in time.
+        requests: how many are served at each rate; with 50,000 the rate differs between seeds by 1 to 3 %.
+        seed: of the draws.
 
     Raises:
         InputError: if no request fits the instance.
@@ -82,17 +86,15 @@ def profile_instance(
             f"tokens (max_model_len {instance.max_model_len}, KV cache {instance.kv_tokens})"
         )
     single = replace(cluster, min_instances=1, max_instances=1)
+    rows = fits[_draw(np.random.default_rng(seed), len(fits), requests)]
+    unit_arrival_s = np.cumsum(np.random.default_rng(seed + 1).exponential(size=requests))
 
     def serve(rate: float) -> tuple[float, float, Trace]:
         """Attainment, mean end-to-end latency and the trace at ``rate`` requests/s."""
-        n = int(rate * duration_s + 6.0 * np.sqrt(rate * duration_s) + 10.0)
-        rows = fits[_draw(np.random.default_rng(seed), len(fits), n)]
-        arrival_s = np.cumsum(np.random.default_rng(seed + 1).exponential(size=n)) / rate
-        kept = arrival_s < duration_s
         trace = Trace(
-            arrival_s=arrival_s[kept],
-            prompt_tokens=prompt_tokens[rows][kept],
-            output_tokens=output_tokens[rows][kept],
+            arrival_s=unit_arrival_s / rate,
+            prompt_tokens=prompt_tokens[rows],
+            output_tokens=output_tokens[rows],
         )
         served = Cluster(single, trace)
         served.settle()
@@ -130,7 +132,7 @@ def profile_instance(
 
 
 def _draw(rng: np.random.Generator, n: int, size: int) -> NDArray[np.int64]:
-    """``size`` draws out of ``n``, the same first ones whatever ``size``."""
+    """``size`` draws out of ``n``."""
     return (rng.random(size) * n).astype(np.int64)
 
 

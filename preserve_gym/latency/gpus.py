@@ -43,15 +43,82 @@ class Gpu:
 
 
 _GIB = 2**30
+_ASSUMED = "power assumed: prefill at the limit of the card, decode at A100's share of it"
+_CLOUDS = (
+    "price: middle of the specialised clouds in May 2026, between which it differs by 1.4, among all by 3"
+)
+_RUNPOD = "price: RunPod's list of March 2026"
 
 GPUS: tuple[Gpu, ...] = (
-    Gpu("a100-80gb", int(79.15 * _GIB), 2.039e12, 312e12, 63, 400, 250, 1.79, ""),
-    Gpu("h100", int(79.11 * _GIB), 3.35e12, 989e12, 75, 700, 380, 2.99, ""),
-    Gpu("h200", int(139.81 * _GIB), 4.8e12, 989e12, 75, 700, 380, 3.79, ""),
-    Gpu("l40s", int(44.4 * _GIB), 0.864e12, 362e12, 35, 350, 250, 0.87, ""),
-    Gpu("rtx-4090", 25_250_627_584, 1.008e12, 165e12, 25, 450, 300, 0.69, ""),
-    Gpu("rtx-pro-6000", 101_976_440_832, 1.792e12, 504e12, 30, 600, 400, 1.79, ""),
+    Gpu(
+        name="a100-80gb",
+        memory_bytes=int(79.15 * _GIB),
+        bandwidth=2.039e12,
+        flops=312e12,
+        idle_w=63,
+        prefill_w=400,
+        decode_w=250,
+        usd_per_hour=1.30,
+        source=f"A100-SXM4-80GB; Splitwise's power: prefill 1.0, decode 0.4 to 0.75 of 400 W; {_CLOUDS}",
+    ),
+    Gpu(
+        name="h100",
+        memory_bytes=int(79.11 * _GIB),
+        bandwidth=3.35e12,
+        flops=989e12,
+        idle_w=75,
+        prefill_w=700,
+        decode_w=380,
+        usd_per_hour=3.00,
+        source=f"H100 SXM 80GB HBM3; power as published for LLM inference, not measured here; {_CLOUDS}",
+    ),
+    Gpu(
+        name="h200",
+        memory_bytes=int(139.81 * _GIB),
+        bandwidth=4.8e12,
+        flops=989e12,
+        idle_w=75,
+        prefill_w=700,
+        decode_w=380,
+        usd_per_hour=4.00,
+        source=f"H200 SXM 141GB; power assumed to be the H100's, which has the same limit; {_CLOUDS}",
+    ),
+    Gpu(
+        name="l40s",
+        memory_bytes=int(44.53 * _GIB),
+        bandwidth=0.864e12,
+        flops=362e12,
+        idle_w=35,
+        prefill_w=350,
+        decode_w=220,
+        usd_per_hour=0.87,
+        source=f"L40S 48GB; {_ASSUMED}; price: one specialised cloud's",
+    ),
+    Gpu(
+        name="rtx-4090",
+        memory_bytes=25_250_627_584,
+        bandwidth=1.008e12,
+        flops=165e12,
+        idle_w=25,
+        prefill_w=450,
+        decode_w=280,
+        usd_per_hour=0.60,
+        source=f"GeForce RTX 4090 24GB, memory as of LLMServingSim's run; {_ASSUMED}; {_RUNPOD}",
+    ),
+    Gpu(
+        name="rtx-pro-6000",
+        memory_bytes=101_976_440_832,
+        bandwidth=1.792e12,
+        flops=504e12,
+        idle_w=30,
+        prefill_w=600,
+        decode_w=370,
+        usd_per_hour=1.57,
+        source=f"RTX PRO 6000 Blackwell 96GB, memory as of LLMServingSim's runs; {_ASSUMED}; {_RUNPOD}",
+    ),
 )
+"""Memory as PyTorch reports it (in its messages on exhausted memory, where nothing else is said), bandwidth and
+arithmetic from NVIDIA's data sheets. Prices are for orientation: set your own."""
 
 _ALIASES = {
     "a100": "a100-80gb",

@@ -54,8 +54,10 @@ def show_check(console: Console, path: Path, checked: pd.DataFrame) -> None:
 
 def show_list(console: Console) -> None:
     """Print the presets."""
-    table = Table("model", "GPU", "TP", box=None, padding=(0, 2, 0, 0))
-    for column in ("all", "decode", "prefill", "mixed", "P95", "KV tokens", "start, s", "$/GPU-h"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in ("model", "GPU", "TP"):
+        table.add_column(column, no_wrap=True)
+    for column in ("all", "dec", "pre", "mix", "P95", "KV tokens", "start, s", "$/h"):
         table.add_column(column, justify="right", no_wrap=True)
     for preset in map(load_preset, preset_names()):
         values = [f"{value:.1f}" for value in dataclasses.astuple(preset.fit_error)]
@@ -72,7 +74,10 @@ def show_list(console: Console) -> None:
             f"{instance['usd_per_gpu_hour']:.2f}",
         )
     console.print(table)
-    console.print("Errors of the law against its profile in percent. * carried over from another GPU")
+    console.print(
+        "Errors of the law against its profile, in percent: of all batches, those that only decode, only\n"
+        "prefill, or both. Start: cold start. $: a GPU for an hour. * carried over from another GPU."
+    )
 
 
 def plot(fitted: Fit, title: str, path: Path) -> None:

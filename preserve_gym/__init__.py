@@ -2,7 +2,14 @@
 
 __version__ = "0.1.0"
 
-from preserve_gym.config import ClusterConfig, InstanceConfig, RewardConfig, SloConfig, WorkloadConfig
+from preserve_gym.config import (
+    ClusterConfig,
+    InstanceConfig,
+    PowerConfig,
+    RewardConfig,
+    SloConfig,
+    WorkloadConfig,
+)
 from preserve_gym.envs import register
 from preserve_gym.errors import InputError
 from preserve_gym.latency import LatencyLaw
@@ -16,6 +23,7 @@ __all__ = [
     "InputError",
     "InstanceConfig",
     "LatencyLaw",
+    "PowerConfig",
     "RewardConfig",
     "Simulation",
     "SloConfig",

@@ -28,12 +28,14 @@ from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
 from preserve_gym.traces import DATASETS, synthetic_trace, trace_names
+from tests.whole_instances import CASES, row_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = ROOT / "README.md"
 AUTOSCALE = ROOT / "docs" / "environments" / "autoscale.md"
 TRACES = ROOT / "docs" / "bring-your-own-trace.md"
+GPU = ROOT / "docs" / "bring-your-own-gpu.md"
 SIMULATES = ROOT / "docs" / "how-it-simulates.md"
 POLICY = ROOT / "docs" / "write-your-own-policy.md"
 
@@ -182,7 +184,7 @@ def test_dict_entries() -> None:
         (AUTOSCALE, SloConfig),
         (AUTOSCALE, WorkloadConfig),
         (AUTOSCALE, RewardConfig),
-        (TRACES, InstanceConfig),
+        (GPU, InstanceConfig),
     ],
 )
 def test_arguments_and_defaults(page: Path, documented: type) -> None:
@@ -290,12 +292,21 @@ def test_trace_names() -> None:
             assert f"{DATASETS[name].rows:,} requests" in meaning
 
 
-def test_latency_law_errors() -> None:
-    rows = table_of(SIMULATES, "The latency law")
+def test_presets() -> None:
+    rows, _ = tables_of(GPU, "The presets")
     assert rows == [
-        [p.model, p.gpu, str(p.tp), *(f"{error:.1f}" for error in dataclasses.astuple(p.fit_error))]
+        [
+            *(p.model, p.gpu, str(p.tp)),
+            *(f"{error:.1f}" for error in dataclasses.astuple(p.fit_error)),
+            f"{16 * (p.instance['num_gpu_blocks'] - 1):,}",
+        ]
         for p in map(load_preset, preset_names())
     ]
+
+
+@pytest.mark.slow
+def test_whole_instances(data_dir: Path) -> None:
+    assert table_of(GPU, "Against whole instances") == [row_of(case, data_dir) for case in CASES]
 
 
 def test_errors_against_real_servers() -> None:

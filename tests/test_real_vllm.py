@@ -95,10 +95,10 @@ def test_recorded_run_is_read_whole(run: Run, data_dir: Path) -> None:
     [
         (RUNS[0], "preset", 5),
         (RUNS[0], "visited", 6),  # above 5 without prefix caching; see test_causes_of_the_page
-        (RUNS[1], "preset", 15),  # its one law for all batches is too fast for a prefill among many decodes
+        (RUNS[1], "preset", 10),  # above 5 without the longest context
         (RUNS[1], "visited", 10),
-        (RUNS[2], "preset", 10),
-        (RUNS[2], "visited", 10),
+        (RUNS[2], "preset", 5),
+        (RUNS[2], "visited", 5),
     ],
     ids=lambda value: value.folder if isinstance(value, Run) else str(value),
 )

@@ -50,7 +50,7 @@ CASES = (
 
 
 def row_of(case: Case, data: Path) -> list[str]:
-    """What is measured and what the law says: a prompt of 512 tokens, one decode, and errors over all rows."""
+    """Measured and predicted ms of a prompt of 512 tokens and of one decode, and errors over all of each."""
     profiles = data / "profiles"
     wanted = Wanted(case.model, case.gpu, case.tp)
     _, fitted, target = fit_instance([profiles / name for name in case.profiles], wanted)

@@ -117,7 +117,7 @@ GPUS: tuple[Gpu, ...] = (
         source=f"RTX PRO 6000 Blackwell 96GB, memory as of LLMServingSim's runs; {_ASSUMED}; {_RUNPOD}",
     ),
 )
-"""Memory as PyTorch reports it (in its messages on exhausted memory, where nothing else is said), bandwidth and
+"""Memory as PyTorch reports it when it is exhausted, where nothing else is said; bandwidth and
 arithmetic from NVIDIA's data sheets. Prices are for orientation: set your own."""
 
 _ALIASES = {

@@ -25,9 +25,10 @@ def show_fit(console: Console, preset: Preset, fitted: Fit) -> None:
     law = {name: value for name, value in dataclasses.asdict(fitted.law).items() if value}
     limits = ("num_gpu_blocks", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "cold_start_s")
     for values in (law, {name: preset.instance[name] for name in limits}):
-        console.print("  ".join(f"{k} {v:g}" for k, v in values.items()), highlight=False)
+        console.print("  ".join(f"{k} {v:g}" for k, v in values.items()), highlight=False, soft_wrap=True)
     checked = fitted.checked
-    table = Table("batches", "number", "MAPE, %", "median, ms", title="Unseen batches", title_justify="left")
+    console.print("Error over batches that the fit has not seen:")
+    table = Table("batches", "number", "MAPE, %", "median, ms", box=None, padding=(0, 2, 0, 0))
     for name in REGIONS:
         rows = checked[checked["region"] == name]
         if len(rows):
@@ -41,9 +42,8 @@ def show_fit(console: Console, preset: Preset, fitted: Fit) -> None:
 
 def show_check(console: Console, path: Path, checked: pd.DataFrame) -> None:
     """Print how far a law lies from whole iterations, by region: the mean and the median with their signs."""
-    table = Table(
-        "batches", "number", "MAPE, %", "median error, %", title=f"Against {path.name}", title_justify="left"
-    )
+    console.print(f"Against {path.name}", highlight=False, soft_wrap=True)
+    table = Table("batches", "number", "MAPE, %", "median error, %", box=None, padding=(0, 2, 0, 0))
     percent = 100 * (checked["predicted_s"] / checked["measured_s"] - 1)
     for name in REGIONS:
         rows = percent[checked["region"] == name]

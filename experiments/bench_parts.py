@@ -35,7 +35,7 @@ from tests import golden
 
 ROOT = Path(__file__).parents[1]
 SCALING_INSTANCES = 8
-OVERLOAD = 1.3
+OVERLOAD = 2.0
 GOLDEN_CASE = "conv_x0.7"
 
 Row = dict[str, Any]

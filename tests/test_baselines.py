@@ -180,9 +180,9 @@ SURGE_S = 1200.0
 
 @pytest.fixture(scope="module")
 def surge() -> Workload:
-    """20 minutes at 2 requests/s, 10 at 10, 10 at 2: needs 1, 3 and 1 instances, as forecast."""
+    """20 minutes at 2 requests/s, 10 at 8, 10 at 2: needs 1, 3 and 1 instances, as forecast."""
     rng = np.random.default_rng(0)
-    spans = ((0.0, SURGE_S, 2.0), (SURGE_S, 1800.0, 10.0), (1800.0, 2400.0, 2.0))
+    spans = ((0.0, SURGE_S, 2.0), (SURGE_S, 1800.0, 8.0), (1800.0, 2400.0, 2.0))
     arrival_s = np.sort(np.concatenate([rng.uniform(a, b, int((b - a) * rate)) for a, b, rate in spans]))
     n = len(arrival_s)
     trace = Trace(
@@ -248,12 +248,12 @@ class TestInTheEnvironment:
     def test_preserve_is_ready_for_a_forecast_surge_before_the_others(self, surge: Workload) -> None:
         profile = surge.profile(CLUSTER)
         policies = {
-            "lead": make_policy("preserve", CLUSTER, profile, lead_s=CLUSTER.cold_start_s),
+            "lead": make_policy("preserve", CLUSTER, profile, lead_s=CLUSTER.mean_cold_start_s),
             **{name: make_policy(name, CLUSTER, profile) for name in ("preserve", "hpa", "reactive")},
         }
         played = {key: play(policy, surge) for key, policy in policies.items()}
         began_s = {key: first_addition_s(played[key][0], policies[key].interval_s) for key in played}
-        assert began_s["lead"] == SURGE_S - CLUSTER.cold_start_s
+        assert began_s["lead"] == SURGE_S - CLUSTER.mean_cold_start_s
         assert began_s["preserve"] == SURGE_S
         assert SURGE_S < began_s["hpa"] <= SURGE_S + 60.0
         assert began_s["reactive"] > SURGE_S

@@ -127,8 +127,8 @@ def test_numbers_of_numpy_become_numbers_of_python() -> None:
             "ClusterConfig.cold_start_s: expected a finite number >= 0",
         ),
         (
-            lambda: ClusterConfig(cold_start_s=None),
-            "ClusterConfig.cold_start_s: expected a finite number >= 0",
+            lambda: InstanceConfig.from_preset("llama-3.1-8b", gpu="rtx-4090", cold_start_s=None),
+            "InstanceConfig.cold_start_s: expected a finite number >= 0",
         ),
         (
             lambda: ClusterConfig(cold_start_s=[60.0, float("nan")]),

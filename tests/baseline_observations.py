@@ -11,7 +11,7 @@ from preserve_gym.envs.observation import SCALARS
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.sim.state import DRAINING, OFF, READY, STARTING
 
-CLUSTER = ClusterConfig(min_instances=1, max_instances=8)
+CLUSTER = ClusterConfig(min_instances=1, max_instances=8, cold_start_s=60.0)
 # 0.7 * 20 = 14 requests in flight per instance are the HPA's target.
 PROFILE = InstanceProfile(
     requests_per_s=2.0,

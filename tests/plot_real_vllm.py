@@ -37,7 +37,7 @@ def draw(data: Path, image: Path) -> None:
         axes = figure.subplots(len(SERIES), len(RUNS), sharex="col")
         for column, run in zip(axes.T, RUNS, strict=True):
             record = recorded(run, data)
-            law = law_of_visited_batches(run, record.trace, data)
+            law = law_of_visited_batches(run, record.trace)
             sides = (
                 ("vLLM, recorded", record.series, {"color": BLACK, "linewidth": 1.8, "alpha": 0.75}),
                 ("simulated, preset", simulated(run, record).series, {"color": ORANGE, "linewidth": 1.1}),

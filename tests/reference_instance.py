@@ -19,6 +19,11 @@ class Batch:
     start_s: float
     end_s: float
 
+    @property
+    def prefills(self) -> bool:
+        """Whether it computes any prompt, or part of one."""
+        return not all(chunk.is_decode for chunk in self.chunks)
+
 
 class Instance:
     """One model replica: its scheduler, and the iterations in flight."""

@@ -157,7 +157,7 @@ def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] 
     seconds = np.diff(np.append(start_s, end_s))
     load = profile.need(arrivals["prompt_tokens"] / seconds, arrivals["output_tokens"] / seconds)
     intervals = pd.DataFrame(rows | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
-    summary = summarize(requests, totals, end_s - float(start_s[0]), setting.cluster.instance.gpus)
+    summary = summarize(requests, totals, end_s - float(start_s[0]), setting.cluster.instance)
     return CellResult(requests, intervals, summary, profile, policy_parameters(policy))
 
 

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from preserve_gym.config import InstanceConfig
+from preserve_gym.sim.costs import costs
+
 FloatArray = NDArray[np.float64]
 
 
@@ -46,7 +49,7 @@ def _mean(values: FloatArray) -> float:
 
 
 def summarize(
-    requests: pd.DataFrame, totals: Mapping[str, float], horizon_s: float, gpus_per_instance: int
+    requests: pd.DataFrame, totals: Mapping[str, float], horizon_s: float, instance: InstanceConfig
 ) -> dict[str, float]:
     """The figures of one run.
 
@@ -55,12 +58,13 @@ def summarize(
             ``preserve_gym.sim.Cluster.results``.
         totals: ``preserve_gym.sim.cluster.TOTALS`` over the scored part.
         horizon_s: length of the scored part.
-        gpus_per_instance: GPUs of an instance.
+        instance: what each instance of the cluster is.
 
     Returns:
         Figures by name, the unit in the name. ``slo_attainment`` is the share of all arrivals that met
         every deadline; rejected requests count as violations and have no latency. What nothing can be
-        said about (TPOT where every answer is one token) is NaN.
+        said about (TPOT where every answer is one token) is NaN. ``energy_kwh`` and ``cost_usd`` are there
+        if power and price of the instance are known.
     """
     arrived = len(requests)
     ttft, tpot, normalized = ttft_s(requests), tpot_s(requests), normalized_latency_s(requests)
@@ -80,7 +84,7 @@ def summarize(
         "tpot_p99_s": percentile(tpot, 99.0),
         "normalized_latency_p50_s": percentile(normalized, 50.0),
         "normalized_latency_p99_s": percentile(normalized, 99.0),
-        "gpu_hours": instance_s * gpus_per_instance / 3600.0,
+        **costs(instance, totals),
         "mean_instances": instance_s / horizon_s,
         "busy_share": float(totals["busy_s"]) / instance_s,
         "scaling_actions": int(totals["scale_ups"] + totals["scale_downs"]),

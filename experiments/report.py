@@ -21,14 +21,15 @@ WIDTH = 110
 
 # Heading, column of the summary, factor to the shown unit, format.
 _COLUMNS: tuple[tuple[str, str, float, str], ...] = (
-    ("SLO met\n\n%", "slo_attainment", 100.0, ".2f"),
+    ("SLO\nmet\n%", "slo_attainment", 100.0, ".2f"),
     ("TTFT\nP50\ns", "ttft_p50_s", 1.0, ".3f"),
     ("\nP99\ns", "ttft_p99_s", 1.0, ".2f"),
     ("TPOT\nP50\nms", "tpot_p50_s", 1000.0, ".1f"),
     ("\nP99\nms", "tpot_p99_s", 1000.0, ".1f"),
-    ("E2E per\ntoken\nP99, s", "normalized_latency_p99_s", 1.0, ".3f"),
+    ("E2E/\ntoken\nP99 s", "normalized_latency_p99_s", 1.0, ".3f"),
     ("GPU-\nhours\n", "gpu_hours", 1.0, ".1f"),
-    ("Scaling\nactions\n", "scaling_actions", 1.0, ".0f"),
+    ("\n\nUSD", "cost_usd", 1.0, ".1f"),
+    ("Times\nscaled\n", "scaling_actions", 1.0, ".0f"),
 )
 
 
@@ -48,16 +49,15 @@ def summary_table(summary: pd.DataFrame) -> Table:
 
     Args:
         summary: one row per policy and seed: ``policy``, ``seed`` and the columns of
-            ``experiments.metrics.summarize``.
+            ``experiments.metrics.summarize``; cost is shown if it is there.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     table.add_column("\n\nPolicy", no_wrap=True)
-    for heading, *_ in _COLUMNS:
+    columns = [column for column in _COLUMNS if column[1] in summary]
+    for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for policy, rows in summary.groupby("policy", sort=False):
-        cells = [
-            _figure(rows[name].to_numpy(np.float64) * factor, form) for _, name, factor, form in _COLUMNS
-        ]
+        cells = [_figure(rows[name].to_numpy(np.float64) * factor, form) for _, name, factor, form in columns]
         table.add_row(str(policy), *cells)
     return table
 

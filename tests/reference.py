@@ -117,6 +117,7 @@ class ReferenceCluster:
         self.now_s = start_s
         self.gpu_s = 0.0  # GPU-seconds of starting, ready and draining instances, and of cancelled starts
         self.busy_s = 0.0  # instance-seconds of executing iterations
+        self.prefill_busy_s = 0.0  # of these, the iterations that prefill
         self.kv_block_s = 0.0  # block-seconds allocated
         self.requests_s = 0.0  # request-seconds running or waiting
         self.waiting_s = 0.0  # request-seconds waiting
@@ -199,6 +200,8 @@ class ReferenceCluster:
                 self.gpu_s += elapsed_s * self.config.instance.gpus
             if instance.batches:
                 self.busy_s += elapsed_s
+                if instance.batches[0].prefills:
+                    self.prefill_busy_s += elapsed_s
             self.kv_block_s += elapsed_s * instance.kv_blocks_used
             self.requests_s += elapsed_s * len(instance.requests_in_flight)
             self.waiting_s += elapsed_s * len(instance.waiting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 
 from preserve_gym.config import InstanceConfig
 from tests.reference_schedulers import SCHEDULERS, Chunk, Request
@@ -18,6 +19,11 @@ class Batch:
     chunks: list[Chunk]
     start_s: float
     end_s: float
+
+    @cached_property  # asked for at every event
+    def prefills(self) -> bool:
+        """Whether it computes any prompt, or part of one."""
+        return not all(chunk.is_decode for chunk in self.chunks)
 
 
 class Instance:

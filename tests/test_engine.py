@@ -201,6 +201,7 @@ def assert_same_cluster(fast: Cluster, slow: ReferenceCluster) -> None:
     gpus = fast.config.instance.gpus
     np.testing.assert_allclose(totals["instance_s"] * gpus, slow.gpu_s, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(totals["busy_s"], slow.busy_s, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(totals["prefill_busy_s"], slow.prefill_busy_s, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(totals["kv_use_s"] * blocks, slow.kv_block_s, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(totals["in_flight_s"], slow.requests_s, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(totals["waiting_s"], slow.waiting_s, rtol=1e-9, atol=1e-9)
@@ -324,6 +325,24 @@ def test_routers_see_what_asynchronous_scheduling_did(
         slow = ReferenceCluster(config, arrival_s, prompt, output, predicted, slow_probe, 2)
         slow.run_until(1e15)
         assert_same_outcome(fast, slow)
+
+
+def test_a_prompt_evicted_while_it_is_computed_was_prefilled() -> None:
+    # From 2 to 5 the second request has 9 of its 12 tokens computed, in the last of these it is evicted, as
+    # the first one grows. That one ends at 12; then all 12 are computed, 4 at a time.
+    instance = InstanceConfig(
+        UNIT, num_gpu_blocks=21, block_size=1, max_num_seqs=4, max_num_batched_tokens=4, max_model_len=64
+    )
+    config = ClusterConfig(instance, max_instances=1)
+    fast = Cluster(config, Trace([0.0, 0.5], [4, 12], [12, 2]))
+    slow = ReferenceCluster(config, [0.0, 0.5], [4, 12], [12, 2], [7, 7], ROUTERS["least_requests"], 1)
+    for now, prefilled_s in ((0.25, 0.25), (2.0, 1.0), (4.5, 3.5), (11.0, 4.0), (13.25, 5.25), (20.0, 7.0)):
+        fast.run_until(now)
+        slow.run_until(now)
+        totals = fast.totals()
+        assert totals["prefill_busy_s"] == slow.prefill_busy_s == prefilled_s <= totals["busy_s"]
+    assert fast.results()["preemptions"].tolist() == [0, 1]
+    assert totals["busy_s"] == 16.0
 
 
 def test_a_new_replica_knows_no_ghosts() -> None:

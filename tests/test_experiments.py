@@ -82,6 +82,9 @@ def test_no_request_is_lost_and_the_tables_agree(run_folder: Path, trace: Path) 
         assert intervals["violations"].sum() == row["violations"]
         assert intervals["prompt_tokens"].sum() == row["prompt_tokens"]
         assert intervals["instance_s"].sum() / 3600.0 == pytest.approx(row["gpu_hours"])
+        assert row["cost_usd"] == pytest.approx(0.69 * row["gpu_hours"])
+        idle_kwh, most_kwh = (row["gpu_hours"] * w / 1000.0 for w in (25.0, 450.0))
+        assert idle_kwh < row["energy_kwh"] < most_kwh
         ready = intervals[["ready", "starting"]].sum(axis=1)
         assert (ready == intervals["target"]).all()
         assert row["slo_attainment"] == 1.0 - row["violations"] / row["arrived"]
@@ -390,7 +393,7 @@ def test_the_real_trace_can_be_replayed(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_totals_used_in_the_summary_exist() -> None:
-    assert {"instance_s", "busy_s", "scale_ups", "scale_downs"} <= set(TOTALS)
+    assert {"instance_s", "busy_s", "prefill_busy_s", "scale_ups", "scale_downs"} <= set(TOTALS)
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,20 @@ from experiments.metrics import (
 from experiments.pool import CellReport
 from experiments.progress import CellProgress
 from experiments.report import as_text, show, summary_table
+from preserve_gym import InstanceConfig, LatencyLaw
+from preserve_gym.config import PowerConfig
 
 NAN = np.nan
-TOTALS = {"instance_s": 7200.0, "busy_s": 1800.0, "scale_ups": 3.0, "scale_downs": 2.0}
+TOTALS = {
+    "instance_s": 7200.0,
+    "busy_s": 1800.0,
+    "prefill_busy_s": 600.0,
+    "scale_ups": 3.0,
+    "scale_downs": 2.0,
+}
+INSTANCE = InstanceConfig(
+    LatencyLaw(1.0, 0.0, 0.0, 0.0), 100, power=PowerConfig(60.0, 600.0, 300.0), usd_per_gpu_hour=1.5
+)
 
 
 @pytest.fixture
@@ -56,7 +68,7 @@ def test_a_rejected_request_counts_once_however_it_is_marked(requests: pd.DataFr
 
 
 def test_summary(requests: pd.DataFrame) -> None:
-    summary = summarize(requests, TOTALS, horizon_s=3600.0, gpus_per_instance=2)
+    summary = summarize(requests, TOTALS, 3600.0, replace(INSTANCE, gpus=2))
     assert summary["arrived"] == 4
     assert summary["completed"] == 3
     assert summary["rejected"] == 1
@@ -65,6 +77,9 @@ def test_summary(requests: pd.DataFrame) -> None:
     assert summary["ttft_p50_s"] == 0.5
     assert summary["tpot_mean_s"] == pytest.approx(0.35)
     assert summary["gpu_hours"] == 4.0
+    # Of each GPU 5400 s idle, 600 s of prefill and 1200 s of decoding: 90, 100 and 100 Wh.
+    assert summary["energy_kwh"] == pytest.approx(2 * 0.29)
+    assert summary["cost_usd"] == 6.0
     assert summary["mean_instances"] == 2.0
     assert summary["busy_share"] == 0.25
     assert summary["scaling_actions"] == 5
@@ -72,7 +87,7 @@ def test_summary(requests: pd.DataFrame) -> None:
 
 
 def test_summary_of_nothing_has_no_latency(requests: pd.DataFrame) -> None:
-    summary = summarize(requests.iloc[:0], TOTALS, 3600.0, 1)
+    summary = summarize(requests.iloc[:0], TOTALS, 3600.0, INSTANCE)
     assert summary["arrived"] == 0
     assert np.isnan(summary["slo_attainment"])
     assert np.isnan(summary["ttft_p99_s"])
@@ -95,22 +110,31 @@ def test_interval_percentiles_leave_out_what_is_missing() -> None:
 
 
 def test_table_gives_the_mean_and_the_spread_over_seeds(requests: pd.DataFrame) -> None:
-    first = summarize(requests, TOTALS, 3600.0, 1)
-    second = summarize(requests.iloc[:2], TOTALS | {"instance_s": 10_800.0}, 3600.0, 1)
+    first = summarize(requests, TOTALS, 3600.0, INSTANCE)
+    second = summarize(requests.iloc[:2], TOTALS | {"instance_s": 10_800.0}, 3600.0, INSTANCE)
     rows = [{"policy": "hpa", "seed": 0, **first}, {"policy": "hpa", "seed": 1, **second}]
     text = as_text(summary_table(pd.DataFrame(rows)), "about")
     assert "75.00" in text
     assert "±35.36" in text
     assert "2.5" in text
     assert "±0.7" in text
+    assert "3.8" in text  # USD
+    assert "±1.1" in text
     single = as_text(summary_table(pd.DataFrame(rows[1:])), "about")
     assert "±" not in single
     assert "100.00" in single
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+def test_what_is_not_known_of_power_and_price_is_left_out(requests: pd.DataFrame) -> None:
+    instance = replace(INSTANCE, power=None, usd_per_gpu_hour=None)
+    summary = summarize(requests, TOTALS, 3600.0, instance)
+    assert not {"energy_kwh", "cost_usd"} & set(summary)
+    assert "USD" not in as_text(summary_table(pd.DataFrame([{"policy": "hpa", "seed": 0, **summary}])), "")
+
+
 def test_table_fits_a_terminal_and_loses_no_figure_in_a_narrow_one(requests: pd.DataFrame) -> None:
-    row = {"policy": "preserve-up-only", "seed": 0, **summarize(requests, TOTALS, 3600.0, 1)}
+    row = {"policy": "preserve-up-only", "seed": 0, **summarize(requests, TOTALS, 3600.0, INSTANCE)}
     table = summary_table(pd.DataFrame([row | {"ttft_p99_s": 1234.5}]))
     assert Console(width=200).measure(table).maximum <= 80
     stream = io.StringIO()

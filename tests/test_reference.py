@@ -529,7 +529,7 @@ def test_snapshots_do_not_perturb(router: str, instance: dict[str, Any]) -> None
     play_with_scaling(frequent, interval_s=1 / 64)
     assert [vars(request) for request in rare.requests] == [vars(request) for request in frequent.requests]
     assert states(rare) == states(frequent)
-    for total in ("gpu_s", "busy_s", "kv_block_s", "requests_s", "waiting_s"):
+    for total in ("gpu_s", "busy_s", "prefill_busy_s", "kv_block_s", "requests_s", "waiting_s"):
         assert getattr(rare, total) == pytest.approx(getattr(frequent, total), rel=1e-12)
 
 

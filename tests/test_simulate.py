@@ -25,7 +25,8 @@ from preserve_gym import (
     Trace,
     simulate,
 )
-from preserve_gym.sim import TOTALS, Snapshot
+from preserve_gym.config import PowerConfig
+from preserve_gym.sim import TOTALS, Snapshot, costs
 from preserve_gym.sim.simulate import INTERVAL_COLUMNS
 from preserve_gym.traces import synthetic_trace
 
@@ -251,8 +252,36 @@ def test_summary() -> None:
     e2e = requests["completed_s"] - requests["arrival_s"]
     assert summary["e2e_p99_s"] == pytest.approx(e2e.quantile(0.99))
     assert summary["gpu_hours"] == simulation.totals["instance_s"] * 2 / 3600.0
+    assert not {"energy_kwh", "cost_usd"} & set(summary)  # neither power nor price is known
     assert summary["preemptions"] == requests["preemptions"].sum()
     assert all(type(value) in (int, float) for value in summary.values())
+
+
+def test_costs_by_hand() -> None:
+    # Iterations of 1 s: prefill at 0 and four decodes, on the one instance; another starts at 0, is ready at
+    # 7 and stays idle to the end at 10.
+    instance = InstanceConfig(
+        LatencyLaw(1.0, 0.0, 0.0, 0.0),
+        num_gpu_blocks=100,
+        gpus=4,
+        cold_start_s=7.0,
+        power=PowerConfig(idle_w=60.0, prefill_w=700.0, decode_w=300.0),
+        usd_per_gpu_hour=9.0,
+    )
+    trace = Trace([0.0], [10], [5])
+    simulation = simulate(trace, ClusterConfig(instance), autoscaler=lambda now: 2, horizon_s=10.0)
+    totals, summary = simulation.totals, simulation.summary()
+    assert (totals["instance_s"], totals["busy_s"], totals["prefill_busy_s"]) == (20.0, 5.0, 1.0)
+    assert summary["gpu_hours"] == pytest.approx(4 * 20 / 3600)
+    assert summary["energy_kwh"] == pytest.approx(4 * (15 * 60 + 1 * 700 + 4 * 300) / 3.6e6)
+    assert summary["cost_usd"] == pytest.approx(9.0 * 80 / 3600)
+    # A running iteration counts as far as it has come.
+    cluster = Cluster(ClusterConfig(instance), trace)
+    for now, prefill_s in ((0.25, 0.25), (1.0, 1.0), (3.5, 1.0)):
+        cluster.run_until(now)
+        totals = cluster.totals()
+        assert (totals["busy_s"], totals["prefill_busy_s"]) == (now, prefill_s)
+    assert costs(instance, totals)["energy_kwh"] == pytest.approx(4 * (700 + 2.5 * 300) / 3.6e6)
 
 
 def test_single_tokens_have_no_time_per_token() -> None:

@@ -1,6 +1,7 @@
 """The simulation engine. Knows nothing of Gymnasium."""
 
 from preserve_gym.sim.cluster import TOTALS, Cluster, Snapshot
+from preserve_gym.sim.costs import costs
 from preserve_gym.sim.draws import uniform
 from preserve_gym.sim.histograms import Histogram
 from preserve_gym.sim.routers import ROUTERS
@@ -16,6 +17,7 @@ __all__ = [
     "RouterView",
     "Simulation",
     "Snapshot",
+    "costs",
     "router",
     "simulate",
     "uniform",

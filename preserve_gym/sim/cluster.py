@@ -94,6 +94,7 @@ TOTALS: dict[str, str] = {
     "waiting_s": "requests waiting, integrated over time, s",
     "instance_s": "instance-seconds billed",
     "busy_s": "time in executed iterations, summed over the instances, s",
+    "prefill_busy_s": "time in executed iterations that prefilled, summed over the instances, s",
     "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
 }
 _COUNT_NAMES = COUNTS.names or ()
@@ -311,9 +312,11 @@ class Cluster:
         # The part of an executing iteration that has passed counts as busy.
         end_s = instances["iteration_end_s"]
         executing = np.isfinite(end_s)
-        batch = 2 * np.arange(len(instances)) + instances["executing"]
-        passed_s = now - (end_s - self._batches["duration_s"][batch])
+        batch = self._batches[2 * np.arange(len(instances)) + instances["executing"]]
+        passed_s = now - (end_s - batch["duration_s"])
+        prefilling = executing & (batch["quad"] > 0.0)
         totals["busy_s"] = float(instances["busy_s"].sum() + passed_s[executing].sum())
+        totals["prefill_busy_s"] = float(instances["prefill_busy_s"].sum() + passed_s[prefilling].sum())
         since_s = now - instances["load_since_s"]
         totals["in_flight_s"] = float((instances["in_flight_s"] + cluster.in_flight * since_s).sum())
         totals["waiting_s"] = float((instances["waiting_s"] + cluster.waiting * since_s).sum())

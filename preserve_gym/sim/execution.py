@@ -122,13 +122,15 @@ def _end_batch(s: State, i: int) -> None:
     instance.iteration_end_s = math.inf
     instance.has_executing = 0
     instance.busy_s += batch.duration_s
+    if batch.quad > 0.0:
+        instance.prefill_busy_s += batch.duration_s
     instance.iterations += 1
     instance.ended_steps += batch.advances
     instance.generated_tokens += batch.decodes + batch.n_prefilled
     _count_inter_token(s, i, b, now)
     if batch.n_done > 0:
         hand_out(s, i, b, now)
-    if batch.n_prefilled + batch.n_late > 0:
+    if batch.quad > 0.0 or batch.n_late > 0:
         instance.n_special -= 1
     if batch.advances == 1:
         instance.step_end_s = now

@@ -196,7 +196,7 @@ def _steps_in_memory(p: Record, steps: int, n: int, free: int) -> int:
 def _write(s: State, b: int, duration_s: float, tokens: int, done: int) -> None:
     batch = s.batches[b]
     batch.duration_s = duration_s
-    batch.tokens, batch.decodes = tokens, tokens
+    batch.tokens, batch.decodes, batch.quad = tokens, tokens, 0.0
     batch.n_done = done
     batch.n_prefilled, batch.n_late = 0, 0
     batch.advances = 1

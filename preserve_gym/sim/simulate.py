@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
 from preserve_gym.sim.cluster import Cluster, Snapshot
+from preserve_gym.sim.costs import costs
 from preserve_gym.sim.state import DRAINING, READY, STARTING
 from preserve_gym.traces.trace import Trace
 
@@ -67,7 +68,8 @@ class Simulation:
 
         Of all requests: counts, ``slo_attainment`` (the share that met every deadline; rejected ones
         did not), mean, P50, P90 and P99 of TTFT, TPOT (per output token after the first) and E2E
-        (arrival to completion), and preemptions. ``gpu_hours`` are those billed up to the horizon. NaN
+        (arrival to completion), and preemptions. Billed up to the horizon: ``gpu_hours``, and
+        ``energy_kwh`` and ``cost_usd`` where power and price of the instance are known (``costs``). NaN
         where nothing can be said.
         """
         requests, n = self.requests, len(self.requests)
@@ -94,7 +96,7 @@ class Simulation:
             figures[f"{name}_mean_s"] = float(present.mean()) if len(present) else np.nan
             for q in (50, 90, 99):
                 figures[f"{name}_p{q}_s"] = float(np.percentile(present, q)) if len(present) else np.nan
-        figures["gpu_hours"] = float(self.totals["instance_s"]) * self.cluster.config.instance.gpus / 3600.0
+        figures |= costs(self.cluster.config.instance, self.totals)
         figures["preemptions"] = int(requests["preemptions"].sum())
         return figures
 

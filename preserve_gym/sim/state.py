@@ -139,6 +139,7 @@ INSTANCE = np.dtype(
         ("running_tail", "i4"),
         # Integrals over time.
         ("busy_s", "f8"),  # time executing iterations that have ended
+        ("prefill_busy_s", "f8"),  # of this, in those that prefilled
         ("blocks_since_s", "f8"),  # last change of blocks_used
         ("block_s", "f8"),  # integral of blocks_used, up to blocks_since_s
         ("load_since_s", "f8"),  # last change of in_flight or waiting

@@ -176,7 +176,7 @@ def close_batch(s: State, i: int, b: int) -> bool:
         _rejoin_skipped(s, i)
     if batch.n_prefilled > 0:
         _join_prefilled(s, i, b)
-    if batch.n_prefilled + batch.n_late > 0:
+    if batch.quad > 0.0 or batch.n_late > 0:
         instance.n_special += 1
     return True
 

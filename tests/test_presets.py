@@ -3,37 +3,119 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from preserve_gym.config import ClusterConfig, InstanceConfig
 from preserve_gym.errors import InputError
+from preserve_gym.latency.instance import as_yaml, find_profile, profile_of, profile_paths, refit, target_of
 from preserve_gym.latency.law import LatencyLaw
-from preserve_gym.latency.presets import PRESETS, Preset, find, preset
-from tests import fit_presets
+from preserve_gym.latency.presets import (
+    DEFAULT,
+    FOLDER,
+    find_preset,
+    load_preset,
+    preset_names,
+    read_preset,
+)
+from tests.real_vllm import RUNS, decode_throughput
 
-each_preset = pytest.mark.parametrize("known", PRESETS, ids=lambda p: p.name)
+REQUIRED = {
+    "llama-2-7b_a100-80gb_tp1",
+    "llama-2-7b_h100_tp1",
+    "llama-3.1-8b_a100-80gb_tp1",
+    "llama-3.1-8b_h100_tp1",
+    "llama-3.1-8b_h200_tp1",
+    "llama-3.1-8b_l40s_tp1",
+    "llama-3.1-8b_rtx-4090_tp1",
+    "llama-3.1-8b_rtx-pro-6000_tp1",
+    "llama-2-70b_a100-80gb_tp4",
+    "llama-2-70b_h100_tp4",
+    "llama-3.1-70b_a100-80gb_tp4",
+    "llama-3.1-70b_h100_tp4",
+    "qwen3-32b_rtx-pro-6000_tp2",
+}
+QUICK = (DEFAULT, "llama-2-70b_a100-80gb_tp4")
+
+each_preset = pytest.mark.parametrize("name", preset_names())
+
+
+def instance_of(name: str) -> InstanceConfig:
+    preset = load_preset(name)
+    return InstanceConfig.from_preset(preset.model, gpu=preset.gpu, tp=preset.tp)
+
+
+def test_these_presets_there_are() -> None:
+    assert set(preset_names()) == REQUIRED
+    assert preset_names()[0] == DEFAULT
+    assert [name for name in preset_names() if load_preset(name).extrapolated] == ["llama-3.1-8b_l40s_tp1"]
 
 
 @each_preset
-def test_law_is_positive_and_grows_with_every_kind_of_work(known: Preset) -> None:
-    law = known.instance["latency"]
-    assert min(law.base_s, law.per_token_s, law.per_context_token_s, law.per_quad_s) > 0
-    light = law.iteration_s(1, 100, 0)
-    assert 0.005 < light < 0.05  # one decode takes 5 to 50 ms with these models and cards
-    assert light < law.iteration_s(2, 100, 0) < law.iteration_s(2, 200, 0) < law.iteration_s(2, 200, 1e6)
-
-
-@each_preset
-def test_instance_is_built_from_the_preset(known: Preset) -> None:
-    instance = InstanceConfig.from_preset(known.model, gpu=known.gpu, tp=known.tp)
-    assert instance.latency == known.instance["latency"]
-    assert instance.name == known.name
-    assert instance.gpus == known.tp
+def test_instance_is_built_from_the_preset(name: str) -> None:
+    preset, instance = load_preset(name), instance_of(name)
+    assert preset.name == instance.name == name
+    assert instance.latency == LatencyLaw(**preset.instance["latency"])
+    assert instance.num_gpu_blocks == preset.instance["num_gpu_blocks"]
+    assert instance.gpus == preset.tp
     assert instance.kv_tokens >= instance.max_model_len  # vLLM refuses to start otherwise
+    assert instance.max_model_len <= target_of(preset).model.max_model_len
+    assert instance.power is not None
+    assert instance.power.idle_w < instance.power.decode_w < instance.power.prefill_w
+    assert instance.usd_per_gpu_hour == target_of(preset).gpu.usd_per_hour
+    assert isinstance(instance.cold_start_s, float)
+    assert 40 < instance.cold_start_s < 120
+
+
+@each_preset
+def test_law_grows_with_every_kind_of_work(name: str) -> None:
+    law = instance_of(name).latency
+    light = law.iteration_s(1, 100, 0)
+    assert 0.004 < light < 0.05  # one decode takes 4 to 50 ms with these models and cards
+    assert light <= law.iteration_s(2, 100, 0) < law.iteration_s(2, 200, 0)
+    assert law.iteration_s(100, 0, 0) < law.iteration_s(2000, 0, 0)
+    assert law.iteration_s(2000, 0, 0) <= law.iteration_s(2000, 0, 2e6) <= law.iteration_s(2000, 9, 2e6)
+
+
+@each_preset
+def test_law_is_no_faster_than_the_card(name: str) -> None:
+    preset = load_preset(name)
+    law, target = instance_of(name).latency, target_of(preset)
+    assert law.iteration_s(1, 1, 0) > 0.85 * target.model.weight_bytes(preset.tp) / target.gpu.bandwidth
+    prompt = 2 * target.model.parameters / preset.tp * 2048 / target.gpu.flops
+    assert law.iteration_s(2048, 0, 2048**2 / 2) > 0.85 * prompt
+    cache = target.model.kv_bytes_per_token(preset.tp) / target.gpu.bandwidth
+    assert 0.5 * cache < law.per_context_token_s < 4 * cache
+
+
+def test_faster_cards_have_faster_laws() -> None:
+    light = {gpu: instance_of(f"llama-3.1-8b_{gpu}_tp1").latency.iteration_s(16, 16_000, 0)
+             for gpu in ("h200", "h100", "a100-80gb", "rtx-4090", "l40s")}  # fmt: skip
+    assert list(light.values()) == sorted(light.values())
+
+
+@each_preset
+def test_every_preset_says_where_it_comes_from_and_how_good_it_is(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.recipe.profiles
+    for profile, checksum in preset.recipe.profiles.items():
+        assert profile in preset.provenance
+        assert len(checksum) == 64
+    error = preset.fit_error
+    assert 0 < error.overall < 6
+    assert max(error.decode_only, error.prefill_only, error.mixed) < 12
+    assert error.overall < error.p95 < 13
+
+
+@each_preset
+def test_files_hold_what_they_say(name: str) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    assert as_yaml(load_preset(name)) == text
+    assert InstanceConfig.from_file(FOLDER / f"{name}.yaml") == instance_of(name)
 
 
 def test_overrides_replace_fields_of_the_preset_only() -> None:
@@ -41,25 +123,23 @@ def test_overrides_replace_fields_of_the_preset_only() -> None:
     plain = InstanceConfig.from_preset("llama-2-7b", gpu="a100-80gb")
     changed = InstanceConfig.from_preset("llama-2-7b", gpu="a100-80gb", latency=law, num_gpu_blocks=5000)
     assert changed == dataclasses.replace(plain, latency=law, num_gpu_blocks=5000)
+    from_file = InstanceConfig.from_file(FOLDER / "llama-2-7b_a100-80gb_tp1.yaml", max_num_seqs=7)
+    assert from_file == dataclasses.replace(plain, max_num_seqs=7)
 
 
-def test_preset_returns_a_fresh_dict() -> None:
-    preset("llama-2-7b", "a100-80gb").clear()
-    assert preset("llama-2-7b", "a100-80gb")["num_gpu_blocks"] == 2307
+def test_a_caller_cannot_spoil_a_preset() -> None:
+    preset: Any = find_preset("llama-2-7b", "a100-80gb")
+    blocks = preset.instance["num_gpu_blocks"]
+    preset.instance["latency"].clear()
+    preset.instance["num_gpu_blocks"] = 3
+    again = find_preset("llama-2-7b", "a100-80gb")
+    assert again.instance["num_gpu_blocks"] == blocks
+    assert again.instance["latency"]
 
 
-def test_figures_taken_from_the_sources() -> None:
+def test_default_cluster_is_of_rtx_4090() -> None:
     assert ClusterConfig().instance == InstanceConfig.from_preset("llama-3.1-8b", gpu="rtx-4090")
-    assert InstanceConfig.from_preset("llama-2-7b", gpu="a100-80gb").kv_tokens == 36_896  # PreServe's pool
-
-
-@each_preset
-def test_every_preset_says_where_it_comes_from_and_how_good_it_is(known: Preset) -> None:
-    assert len(known.provenance) > 100
-    error = known.fit_error
-    assert 0 < error.decode_only < error.overall < min(error.mixed, error.prefill_only)
-    assert error.overall < 6
-    assert max(dataclasses.astuple(error)) < 13
+    assert ClusterConfig().instance.name == DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -71,16 +151,17 @@ def test_every_preset_says_where_it_comes_from_and_how_good_it_is(known: Preset)
         ("meta-llama/Llama-2-7b-chat-hf", "NVIDIA A100-SXM4-80GB", "llama-2-7b_a100-80gb_tp1"),
         ("meta-llama/Llama-3.1-8B", "RTXPRO6000", "llama-3.1-8b_rtx-pro-6000_tp1"),
         ("Qwen/Qwen3-32B", "NVIDIA RTX PRO 6000 Blackwell Server Edition", "qwen3-32b_rtx-pro-6000_tp2"),
+        ("llama2-70b", "NVIDIA H100 80GB HBM3", "llama-2-70b_h100_tp4"),
     ],
 )
 def test_common_spellings(model: str, gpu: str, name: str) -> None:
-    assert find(model, gpu, tp=int(name[-1])).name == name
+    assert find_preset(model, gpu, tp=int(name[-1])).name == name
 
 
 @pytest.mark.parametrize(
     ("model", "gpu", "tp", "nearest"),
     [
-        ("llama-3.1-8b", "h100", 1, "llama-3.1-8b on a100-80gb with tp 1"),
+        ("llama-3.1-8b", "h20", 1, "llama-3.1-8b on h200 with tp 1"),
         ("llama-3.1-8b", "rtx-4090", 2, "llama-3.1-8b on rtx-4090 with tp 1"),
         ("llama-2-13b", "a100", 1, "llama-2-7b on a100-80gb with tp 1"),
         ("qwen3-32b", "rtx-pro-6000", 1, "qwen3-32b on rtx-pro-6000 with tp 2"),
@@ -93,77 +174,85 @@ def test_unknown_preset_lists_those_there_are(model: str, gpu: str, tp: int, nea
     message = str(caught.value)
     assert "\n" not in message
     assert f"nearest: {nearest}" in message
-    for known in PRESETS:
+    assert "python -m preserve_gym.latency fit" in message
+    for known in map(load_preset, preset_names()):
         assert f"{known.model} on {known.gpu} with tp {known.tp}" in message
 
 
-@each_preset
-def test_fitted_batches_are_ones_the_instance_can_hold(known: Preset) -> None:
-    instance = InstanceConfig.from_preset(known.model, gpu=known.gpu, tp=known.tp)
-    batches = fit_presets.visited(known, seed=3)
-    assert {batch.region for batch in batches} == set(fit_presets.REGIONS)
-    for batch in batches:
-        assert len(batch.contexts) + len(batch.chunks) >= 1
-        assert batch.tokens <= instance.max_num_batched_tokens
-        assert sum(batch.contexts) + sum(n + c for n, c in batch.chunks) <= instance.kv_tokens
-        assert all(n >= 1 and n + c <= instance.max_model_len for n, c in batch.chunks)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"fit_error": None},
+        {"recipe": {"profiles": {}}},
+        {"instance": None},
+        {"instance": "abc"},
+        {"extra": 1},
+        {"fit_error": {"overall": 1.0}},
+    ],
+)
+def test_file_that_fit_did_not_write(spoil: dict[str, Any], tmp_path: Path) -> None:
+    values = yaml.safe_load((FOLDER / f"{DEFAULT}.yaml").read_text(encoding="utf-8"))
+    path = tmp_path / "instance.yaml"
+    path.write_text(yaml.safe_dump({**values, **spoil}))
+    with pytest.raises(InputError, match=r"instance\.yaml: expected a file that `fit` wrote: ") as caught:
+        InstanceConfig.from_file(path)
+    assert "\n" not in str(caught.value)
 
 
-def test_fit_recovers_a_law_exactly() -> None:
-    law = LatencyLaw(0.0065, 4e-5, 1.5e-8, 2.5e-9)
-    batches = fit_presets.visited(PRESETS[0], seed=0)
-    seconds = np.array([law.iteration_s(*batch.features[1:]) for batch in batches])
-    profile = fit_presets.Profile(lambda batch: 0.0, lambda n, c: law.per_quad_s * n * (n / 2 + c))
-    assert dataclasses.astuple(fit_presets.fit(profile, batches, seconds)) == pytest.approx(
-        dataclasses.astuple(law), rel=1e-3
-    )
+@pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"text", b"\xff\xfe\x00", b"max_num_seqs: 3"])
+def test_file_of_something_else(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "instance.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"instance\.yaml: expected a file that `fit` wrote: "):
+        read_preset(tmp_path / "instance.yaml")
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        read_preset(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="expected a file that `fit` wrote"):
+        read_preset(tmp_path)
 
 
-@each_preset
-def test_refit_reproduces_the_preset(known: Preset, data_dir: Path) -> None:
-    law, error = fit_presets.refit(known, data_dir)
-    committed = known.instance["latency"]
-    assert dataclasses.astuple(law) == pytest.approx(dataclasses.astuple(committed), rel=0.01)
-    assert dataclasses.astuple(error) == pytest.approx(dataclasses.astuple(known.fit_error), abs=0.11)
+def reproduced(name: str) -> None:
+    committed = load_preset(name)
+    again, fitted, _ = refit(committed)
+    law, committed_law = (LatencyLaw(**preset.instance["latency"]) for preset in (again, committed))
+    assert dataclasses.astuple(law) == pytest.approx(dataclasses.astuple(committed_law), rel=0.01)
+    errors = dataclasses.astuple(again.fit_error)
+    assert errors == pytest.approx(dataclasses.astuple(committed.fit_error), abs=0.15)
+    rest = {"latency": None}
+    assert {**again.instance, **rest} == {**committed.instance, **rest}
+    assert dataclasses.asdict(again.recipe) == dataclasses.asdict(committed.recipe)
+    assert fitted.law == law
+    assert fitted.error == again.fit_error
 
 
-def test_kv_blocks_follow_from_the_memory(data_dir: Path) -> None:
-    cache = json.loads((fit_presets.real_run(data_dir) / "meta.json").read_text())["kv_cache"]
-    assert preset("llama-3.1-8b", "rtx-4090")["num_gpu_blocks"] == cache["num_gpu_blocks"]
-    llama = fit_presets.LLAMA_31_8B_WEIGHT_BYTES, fit_presets.LLAMA_31_8B_BLOCK_BYTES
-    qwen = fit_presets.QWEN3_32B_TP2_WEIGHT_BYTES, fit_presets.QWEN3_32B_TP2_BLOCK_BYTES
-    a100, pro_6000 = fit_presets.A100_80GB_MEMORY_BYTES, fit_presets.RTX_PRO_6000_MEMORY_BYTES
-    for known, memory_bytes, model in (
-        (find("llama-3.1-8b", "a100-80gb"), a100, llama),
-        (find("llama-3.1-8b", "rtx-pro-6000"), pro_6000, llama),
-        (find("qwen3-32b", "rtx-pro-6000", tp=2), pro_6000, qwen),
-    ):
-        assert known.instance["num_gpu_blocks"] == fit_presets.kv_blocks(data_dir, memory_bytes, *model)
-    # What vLLM 0.28 logged at 0.92 of the memory, in later runs of LLMServingSim (meta.json).
-    for logged, model in ((35_913, llama), (28_884, qwen)):
-        computed = fit_presets.kv_blocks(data_dir, pro_6000, *model, utilization=0.92)
-        assert computed == pytest.approx(logged, rel=0.02)
+@pytest.mark.parametrize("name", QUICK)
+def test_refit_reproduces_a_preset(name: str, data_dir: Path) -> None:
+    reproduced(name)
 
 
-def test_exchange_between_gpus_is_small_for_one_decode_and_half_of_a_full_prefill(data_dir: Path) -> None:
-    profile = fit_presets.PROFILES["qwen3-32b_rtx-pro-6000_tp2"](data_dir)
-    exchange_us = fit_presets.qwen3_32b_collectives()
-    for batch, share in (
-        (fit_presets.Batch((1300,), ()), 0.08),
-        (fit_presets.Batch((), ((2048, 0),)), 0.48),
-    ):
-        assert 1e-6 * exchange_us(batch) / profile.iteration_s(batch) == pytest.approx(share, abs=0.01)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in preset_names() if name not in QUICK])
+def test_refit_reproduces_every_preset(name: str, data_dir: Path) -> None:
+    reproduced(name)
 
 
-def test_sequences_stand_in_for_kv_heads(data_dir: Path) -> None:
-    gap = fit_presets.mha_equivalence_error(data_dir)
-    assert np.median(gap) < 0.02
-    assert np.quantile(gap, 0.95) < 0.10
+def test_profile_of_a_preset_must_be_the_one_it_was_fitted_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRESERVE_GYM_DATA", str(tmp_path))
+    preset = load_preset(DEFAULT)
+    with pytest.raises(InputError, match=r"no such file; set PRESERVE_GYM_DATA to the data folder"):
+        profile_of(preset)
+    (tmp_path / "profiles").mkdir()
+    for name in preset.recipe.profiles:
+        (tmp_path / "profiles" / name).write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"dense.csv.gz: expected the SHA-256 18ad12ccd21c784e\.\.\., got "):
+        profile_paths(preset)
+    assert find_profile("rtx-pro-6000_pcie.csv").is_file()  # in the package
 
 
 def test_default_law_matches_the_decode_throughput_of_real_vllm(data_dir: Path) -> None:
-    default = InstanceConfig.from_preset("llama-3.1-8b", gpu="rtx-4090")
-    check = fit_presets.decode_throughput_check(default.latency, default.kv_tokens, data_dir)
-    clean = check[check.waiting == 0]
+    check = decode_throughput(RUNS[0], data_dir)
+    clean = check[check["waiting"] == 0]
     assert len(clean) >= 10
-    assert abs(clean.error.mean()) < 0.10
+    assert abs(clean["error"].mean()) < 0.10
+    assert np.abs(clean["error"]).max() < 0.25

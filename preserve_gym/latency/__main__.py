@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,15 @@ import tyro
 from rich.console import Console
 
 from preserve_gym.command_line import complain, parse
+from preserve_gym.config import InstanceConfig
 from preserve_gym.errors import InputError
 from preserve_gym.latency.instance import Wanted, as_yaml, fit_instance, refit
 from preserve_gym.latency.measure import MeasureOptions
 from preserve_gym.latency.measure import run as measure
-from preserve_gym.latency.presets import FOLDER, load_preset, preset_names
-from preserve_gym.latency.report import plot, show_check, show_fit, show_list
-from preserve_gym.latency.whole_check import compare
+from preserve_gym.latency.parts import Target
+from preserve_gym.latency.presets import FOLDER, load_preset, preset_names, read_preset
+from preserve_gym.latency.report import PICTURES, plot, show_check, show_fit, show_list
+from preserve_gym.latency.whole_check import compare, read_whole
 
 PROGRAM = "python -m preserve_gym.latency"
 
@@ -103,19 +106,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fit(options: FitOptions) -> int:
     wanted = Wanted(**{field.name: getattr(options, field.name) for field in fields(Wanted)})
+    target = wanted.target()
+    out, picture = _files_to_write(options, target)
+    wholes = [(path, read_whole(path, target)) for path in options.check]
     console = Console()
     with Console(stderr=True).status("fitting"):
-        preset, fitted, target = fit_instance(options.profiles, wanted)
-        checked = [(path, compare(fitted.law, path, target)) for path in options.check]
+        preset, fitted, _ = fit_instance(options.profiles, wanted)
+    InstanceConfig(**preset.instance)  # complains of what it could not be
     show_fit(console, preset, fitted)
-    for path, table in checked:
-        show_check(console, path, table)
-    out = options.out or Path(f"{preset.name}.yaml")
-    picture = options.plot or out.with_suffix(".png")
+    for path, whole in wholes:
+        show_check(console, path, compare(fitted.law, whole))
+    drawn = BytesIO()
+    plot(fitted, f"{preset.model} on {preset.tp} x {preset.gpu}", drawn, picture.suffix[1:].lower())
     out.write_text(as_yaml(preset), encoding="utf-8")
-    plot(fitted, f"{preset.model} on {preset.tp} x {preset.gpu}", picture)
-    console.print(f"{out}\n{picture}", highlight=False, soft_wrap=True)
+    picture.write_bytes(drawn.getvalue())
+    console.print(f"{out}\n{picture}", highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _files_to_write(options: FitOptions, target: Target) -> tuple[Path, Path]:
+    """Where the instance and the picture go.
+
+    Raises:
+        InputError: where they cannot go, or would replace something else.
+    """
+    out = options.out or Path(f"{target.model.name}_{target.gpu.name}_tp{target.tp}.yaml")
+    if not out.name:
+        raise InputError(f"--out: expected a file, got {str(out)!r}")
+    picture = options.plot or out.with_suffix(".png")
+    for option, path in (("out", out), ("plot", picture)):
+        if path.is_dir():
+            raise InputError(f"--{option}: {path}: expected a file, got a folder")
+        if not path.parent.is_dir():
+            raise InputError(f"--{option}: {path}: expected a folder that exists, {path.parent} does not")
+    if out.resolve() == picture.resolve():
+        raise InputError(f"--out: {out}: expected another file than the picture")
+    if out.exists():
+        try:
+            read_preset(out)
+        except InputError:
+            raise InputError(
+                f"--out: {out}: expected a new file, or one that `fit` wrote; this one holds something else"
+            ) from None
+    if picture.suffix.lower() not in PICTURES:
+        raise InputError(f"--plot: {picture}: expected a file ending in {', '.join(PICTURES)}")
+    return out, picture
 
 
 def _refit(options: RefitOptions) -> int:

@@ -85,7 +85,7 @@ def served_batches(
         contexts: list[int] = []
         room = kv_tokens
         if region != "prefill_only":
-            for _ in range(int(np.exp(rng.uniform(0, np.log(max_num_seqs + 1))))):
+            for _ in range(int(np.exp(rng.uniform(0, np.log(min(max_num_seqs, budget) + 1))))):
                 tokens = context()
                 if tokens > room:
                     break
@@ -96,10 +96,10 @@ def served_batches(
         if region != "decode_only":
             for index in range(1 + int(rng.poisson(0.4))):
                 length, done = prompt(), 0
-                if index == 0 and rng.uniform() < 0.25:
+                if index == 0 and rng.uniform() < 0.25 and length > 1:
                     done = int(rng.integers(1, length))
                 chunk = min(length - done, left)
-                if chunk > 0 and chunk + done <= room:
+                if chunk > 0 and chunk + done <= room and len(contexts) + len(chunks) < max_num_seqs:
                     chunks.append((chunk, done))
                     left -= chunk
                     room -= chunk + done

@@ -24,6 +24,8 @@ KNEES = (0, 32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 768)
 FIT_SEED, CHECK_SEED = 0, 1
 BATCHES = 2000
 FOLDS = 5
+_LEAST_BASE_S = 1e-6
+"""A law wants some time for any iteration; so little does not show."""
 _UNSEEN_WEIGHT = 0.02
 """Share of a measured row's mean weight that it keeps if serving never comes near it."""
 
@@ -147,11 +149,11 @@ def fit_law(batches: list[Batch], seconds: FloatArray, weights: FloatArray) -> L
         rows = columns * (root / seconds)[:, None]
         scale = np.maximum(rows.max(axis=0), 1e-300)
         solution, error = nnls(rows / scale, root)
-        if error < best_error:
+        if error < best_error - 1e-9:  # not for the sake of rounding
             best, best_error, best_knee = solution / scale, float(error), knee
     base, per_token, per_context, per_quad, per_beyond, per_mixed = (float(f"{x:.4g}") for x in best)
     return LatencyLaw(
-        base_s=base,
+        base_s=max(base, _LEAST_BASE_S),
         per_token_s=per_token,
         per_context_token_s=per_context,
         per_quad_s=per_quad,

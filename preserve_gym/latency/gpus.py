@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -172,13 +174,32 @@ def _read(path: Path) -> Gpu:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         gpu = Gpu(**values)
-    except (OSError, yaml.YAMLError, TypeError) as error:
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
         wanted = ", ".join(field.name for field in fields(Gpu))
         raise InputError(
             f"{path}: expected a YAML file with {wanted}: {' '.join(str(error).split())}"
         ) from None
+    numbers: dict[str, float] = {}
     for field in fields(Gpu):
         value = getattr(gpu, field.name)
-        if field.name not in ("name", "source") and not (isinstance(value, int | float) and value > 0):
+        if field.name in ("name", "source"):
+            continue
+        number = _number(value)
+        if number is None:
             raise InputError(f"{path}: {field.name}: expected a number > 0, got {value!r}")
-    return gpu
+        numbers[field.name] = number
+    name = gpu_name(gpu.name).replace("/", "-")
+    if not name:
+        raise InputError(f"{path}: name: expected a name, got {gpu.name!r}")
+    return dataclasses.replace(gpu, name=name, **numbers)  # type: ignore[arg-type]
+
+
+def _number(value: object) -> float | None:
+    """The number > 0 that it is, if it is one; YAML takes ``312e12`` for text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None

@@ -48,6 +48,16 @@ class Wanted:
     max_num_batched_tokens: int | None = None
     max_model_len: int | None = None
 
+    def target(self) -> Target:
+        """What the law is made for.
+
+        Raises:
+            InputError: an unknown model or GPU, or GPUs that cannot share the model.
+        """
+        gpu = find_gpu(self.gpu)
+        measured_on = gpu if self.measured_on is None else find_gpu(self.measured_on)
+        return Target(find_model(self.model), gpu, self.tp, measured_on)
+
 
 def fit_instance(
     profiles: Sequence[Path], wanted: Wanted, provenance: str | None = None
@@ -62,8 +72,8 @@ def fit_instance(
     Raises:
         InputError: an unknown model or GPU, a file that cannot be right, or a model that does not fit.
     """
-    model, gpu = find_model(wanted.model), find_gpu(wanted.gpu)
-    target = Target(model, gpu, wanted.tp, find_gpu(wanted.measured_on or wanted.gpu))
+    target = wanted.target()
+    model, gpu = target.model, target.gpu
     if not 0.0 < wanted.gpu_memory_utilization <= 1.0:
         raise InputError(
             "gpu_memory_utilization: expected a share above 0, at most 1, "
@@ -107,8 +117,14 @@ def fit_instance(
 def _limits(model: ModelShape, gpu: Gpu, wanted: Wanted) -> dict[str, int]:
     """Limits of vLLM: those given, else its defaults for a server on such a card."""
     large = gpu.memory_bytes >= 70 * 2**30 and not gpu.name.startswith("a100")
-    seqs = wanted.max_num_seqs or (1024 if large else 256)
+    for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len"):
+        value = getattr(wanted, name)
+        if value is not None and not 2 <= value <= 2**20:
+            raise InputError(f"{name}: expected an integer in [2, {2**20}], got {value!r}")
     budget = wanted.max_num_batched_tokens or (8192 if large else 2048)
+    seqs = wanted.max_num_seqs or min(1024 if large else 256, budget)
+    if seqs > budget:
+        raise InputError(f"max_num_seqs: expected at most max_num_batched_tokens ({budget}), got {seqs}")
     blocks = num_gpu_blocks(
         model,
         gpu,
@@ -117,14 +133,13 @@ def _limits(model: ModelShape, gpu: Gpu, wanted: Wanted) -> dict[str, int]:
         max_num_batched_tokens=budget,
         max_num_seqs=seqs,
     )
-    longest = wanted.max_model_len or min(model.max_model_len, (blocks - 1) * BLOCK_SIZE)
-    for name, value in (
-        ("max_num_seqs", seqs),
-        ("max_num_batched_tokens", budget),
-        ("max_model_len", longest),
-    ):
-        if value < 2:
-            raise InputError(f"{name}: expected an integer >= 2, got {value!r}")
+    most = min(model.max_model_len, (blocks - 1) * BLOCK_SIZE)
+    longest = wanted.max_model_len or most
+    if longest > most:
+        raise InputError(
+            f"max_model_len: expected at most {most}, as {model.name} was made for {model.max_model_len} "
+            f"tokens and the KV cache holds {(blocks - 1) * BLOCK_SIZE}; got {longest}"
+        )
     return {
         "num_gpu_blocks": blocks,
         "max_num_seqs": seqs,

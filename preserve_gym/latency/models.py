@@ -91,13 +91,17 @@ class ModelShape:
         return BYTES_PER_VALUE * self.layers * 2 * heads * self.head_dim
 
     def check_tp(self, tp: int) -> None:
-        """Refuse a tensor-parallel degree that does not divide the heads."""
-        if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1 or self.heads % tp:
-            divisors = [str(n) for n in range(1, self.heads + 1) if self.heads % n == 0 and n <= 16]
+        """Refuse a tensor-parallel degree that does not share the heads evenly, as vLLM does."""
+        if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1 or not self._shares_heads(tp):
+            degrees = [str(n) for n in range(1, min(self.heads, 16) + 1) if self._shares_heads(n)]
             raise InputError(
                 f"tp: expected a divisor of the {self.heads} heads of {self.name} "
-                f"({', '.join(divisors)}), got {tp!r}"
+                f"({', '.join(degrees)}), got {tp!r}"
             )
+
+    def _shares_heads(self, tp: int) -> bool:
+        whole_kv_heads = self.kv_heads % tp == 0 or tp % self.kv_heads == 0
+        return self.heads % tp == 0 and whole_kv_heads
 
 
 def _llama(name: str, hub: str, **shape: Any) -> ModelShape:
@@ -126,6 +130,18 @@ MODELS: tuple[ModelShape, ...] = (
         intermediate=28672,
         vocabulary=128_256,
         max_model_len=131_072,
+    ),
+    _llama(
+        "llama-3.2-3b",
+        "meta-llama/Llama-3.2-3B",
+        layers=28,
+        hidden=3072,
+        heads=24,
+        kv_heads=8,
+        intermediate=8192,
+        vocabulary=128_256,
+        max_model_len=131_072,
+        tied_embedding=True,
     ),
     _llama(
         "llama-2-7b",
@@ -170,6 +186,8 @@ _ALIASES = {
     "llama-3-8b": "llama-3.1-8b",
     "llama-31-70b": "llama-3.1-70b",
     "llama3.1-70b": "llama-3.1-70b",
+    "llama-32-3b": "llama-3.2-3b",
+    "llama3.2-3b": "llama-3.2-3b",
     "llama2-7b": "llama-2-7b",
     "llama2-70b": "llama-2-70b",
     "qwen-3-32b": "qwen3-32b",
@@ -213,7 +231,7 @@ def find_model(model: str | Path) -> ModelShape:
 def read_config(path: Path) -> ModelShape:
     """Read the shape of a model from its Hugging Face ``config.json``."""
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a Hugging Face config.json: {error}") from None
     experts = [key for key in config if "expert" in key] if isinstance(config, dict) else []
@@ -221,13 +239,15 @@ def read_config(path: Path) -> ModelShape:
         raise InputError(f"{path}: expected a dense decoder, got a mixture of experts ({experts[0]})")
 
     def value(key: str, default: int | None = None) -> int:
-        found = config.get(key, default) if isinstance(config, dict) else None
-        if not isinstance(found, int):
-            raise InputError(f"{path}: {key}: expected an integer, got {found!r}")
+        found = config.get(key) if isinstance(config, dict) else None
+        if found is None:
+            found = default
+        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+            raise InputError(f"{path}: {key}: expected an integer >= 1, got {found!r}")
         return found
 
     heads = value("num_attention_heads")
-    name = config.get("_name_or_path") or path.resolve().parent.name
+    name = config.get("_name_or_path") or path.resolve().parent.name or path.stem
     return ModelShape(
         name=model_name(name),
         layers=value("num_hidden_layers"),

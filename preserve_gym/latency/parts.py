@@ -22,7 +22,7 @@ class Target:
         gpu: the GPU, of which an instance has ``tp``.
         tp: tensor-parallel degree.
         measured_on: the GPU of the profile. If it is another one, each operator is scaled by what the
-            two cards should need for it (``scaled``).
+            two cards should need for it (``scaled``); what the CPU and the links between GPUs take is not.
     """
 
     model: ModelShape

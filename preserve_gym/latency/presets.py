@@ -6,6 +6,7 @@ Each is a file in ``instances/`` that ``python -m preserve_gym.latency fit`` wro
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,9 +93,13 @@ def preset_names() -> list[str]:
     return sorted(names, key=lambda name: name != DEFAULT)
 
 
-@cache
 def load_preset(name: str) -> Preset:
-    """The preset of that name, such as ``llama-3.1-8b_h100_tp1``."""
+    """The preset of that name, such as ``llama-3.1-8b_h100_tp1``; the caller may change what is in it."""
+    return copy.deepcopy(_packaged(name))
+
+
+@cache
+def _packaged(name: str) -> Preset:
     return read_preset(FOLDER / f"{name}.yaml")
 
 
@@ -109,6 +114,7 @@ def read_preset(path: Path) -> Preset:
         fields = dict(values)
         fields["fit_error"] = FitError(**values["fit_error"])
         fields["recipe"] = Recipe(**values["recipe"])
+        fields["instance"] = dict(values["instance"])
         return Preset(**fields)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,16 @@ from preserve_gym.errors import InputError
 from preserve_gym.latency import aiconfigurator, collectives, iterations, llmservingsim, vidur
 from preserve_gym.latency.batch import Batch
 from preserve_gym.latency.iterations import Iterations
+from preserve_gym.latency.models import BYTES_PER_VALUE
 from preserve_gym.latency.parts import Operators, Parts, Target
 
 _FASTER = 0.85
 """A measured time may be so much of the least possible one: caches, clocks above the data sheet's."""
 _SLOWER = 100.0
+"""And so many times as long."""
+_SLOWER_LINK = 5000.0
+"""Links between GPUs, compared with a card's memory: NVLink has a tenth, gigabit Ethernet a thousandth."""
+_LEAST_CPU_S, _SLOWER_CPU = 2e-5, 1e4
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Format:
         fewest: rows that it must have.
         unit: of its times.
         operation: the ``op_name`` of its rows, where several kinds have the same columns.
+        sparse: a row may have only some of the times.
     """
 
     name: str
@@ -41,7 +48,25 @@ class Format:
     fewest: int
     unit: str
     operation: str = ""
+    sparse: bool = False
 
+
+_TEXTS = frozenset(
+    {
+        "attn_dtype",
+        "collective",
+        "gemm_dtype",
+        "gpu",
+        "hardware",
+        "is_prefill",
+        "kv_cache_dtype",
+        "layer",
+        "model",
+        "model_name",
+        "op_name",
+    }
+)
+"""Columns that hold no number. Those that hold no time either hold a count."""
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -59,6 +84,7 @@ FORMATS: tuple[Format, ...] = (
         vidur.attention,
         20,
         "milliseconds",
+        sparse=True,
     ),
     Format(
         "Vidur all_reduce",
@@ -155,6 +181,9 @@ def read_profile(paths: Sequence[Path], target: Target) -> Operators | Iteration
     """
     if not paths:
         raise InputError("profile: expected at least one file")
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise InputError(f"{path}: expected each file once")
     parts, whole = Parts(), None
     for path in paths:
         found, table = _format_of(path)
@@ -168,23 +197,26 @@ def read_profile(paths: Sequence[Path], target: Target) -> Operators | Iteration
             parts = parts.joined(share, source)
     if whole is None:
         return Operators(parts, target)
-    if parts != Parts():
+    exchange_s = parts.exchange_s if whole.of_one_gpu and target.tp > 1 else None
+    if parts != Parts(exchange_s=exchange_s):
         raise InputError("profile: expected parts of iterations or whole iterations, got files of both kinds")
     if target.extrapolated:
         raise InputError(
             f"profile: whole iterations of a {target.measured_on.name} cannot be carried over to a "
             f"{target.gpu.name}; that needs its operators one by one"
         )
-    return whole
+    if whole.of_one_gpu and target.tp > 1:
+        if exchange_s is None:
+            raise InputError(
+                f"profile: `measure` times one GPU alone; no file has what {target.tp} GPUs exchange "
+                "(Vidur all_reduce or a table of collectives)"
+            )
+        whole = whole.with_exchange(exchange_s)
+    return whole.distinct()
 
 
 def _format_of(path: Path) -> tuple[Format, pd.DataFrame]:
-    try:
-        table = pd.read_csv(path, float_precision="round_trip")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a CSV file: {error}") from None
+    table = _read_table(path)
     columns = set(table.columns.astype(str))
     matching = [known for known in FORMATS if columns.issuperset(known.columns)]
     for known in matching:
@@ -203,81 +235,130 @@ def _format_of(path: Path) -> tuple[Format, pd.DataFrame]:
     raise InputError(f"{path}: expected the columns of a {nearest.name}; missing: {', '.join(missing)}")
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    """The rows of a CSV file; its index plus 2 is the line that an editor shows."""
+    packed = path.suffix == ".gz"
+    try:
+        table = pd.read_csv(
+            path,
+            compression="gzip" if packed else None,
+            float_precision="round_trip",
+            low_memory=False,
+            skip_blank_lines=False,
+        )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        kind = "CSV file packed with gzip" if packed else "CSV file"
+        raise InputError(f"{path}: expected a {kind}: {' '.join(str(error).split())}") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(f"{path}: row 2: expected as many fields as the header has, got more")
+    table = table.dropna(how="all")
+    if table.empty:
+        raise InputError(f"{path}: row 2: expected rows below the header")
+    return table
+
+
 def _check_table(table: pd.DataFrame, known: Format, path: Path) -> None:
     if len(table) < known.fewest:
         raise InputError(f"{path}: expected at least {known.fewest} rows of a {known.name}, got {len(table)}")
-    for column in known.times:
-        values = pd.to_numeric(table[column], errors="coerce")
-        given = table[column].notna()
-        wrong = given & ~(np.isfinite(values) & (values >= 0))
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
+    timed = table[list(known.times)].notna().sum(axis=1)
+    for column in known.columns:
+        if column in _TEXTS:
+            continue
+        values = pd.to_numeric(table[column], errors="coerce").astype(float)
+        right = np.isfinite(values) & (values >= 0)
+        if column in known.times:
+            wanted = f"a time >= 0 in {known.unit}"
+            if known.sparse:
+                right |= table[column].isna() & (timed > 0)
+        else:
+            wanted = "an integer >= 0"
+            right &= (values % 1 == 0) & (values <= 2**53)
+        if not right.all():
+            row = table.index[~right][0]
             raise InputError(
-                f"{path}: row {row + 2}, {column}: expected a time >= 0 in {known.unit}, "
-                f"got {table[column].iloc[row]!r}"
+                f"{path}: row {row + 2}, {column}: expected {wanted}, got {str(table[column][row])!r}"
             )
+        table[column] = values if column in known.times else values.astype("int64")
 
 
 def _check_parts(parts: Parts, target: Target, known: Format, source: str) -> None:
     """Refuse times that no card with the peak rates of the target's can reach, or that are absurdly long."""
     model, tokens = target.model, 2048
-    products = [target.matrix_product(name, 1) for name in model.matrices if name != "head"]
-    weights = (model.layers * sum(f for f, _ in products), model.layers * sum(b for _, b in products))
-    prompt = [target.matrix_product(name, tokens) for name in model.matrices if name != "head"]
-    whole_prompt = (model.layers * sum(f for f, _ in prompt), model.layers * sum(b for _, b in prompt))
-    pairs = target.attention(tokens**2 / 2, tokens)
-    cached = target.attention(64 * 2048, 64 * 2048)
-    for what, function, arguments, (flops, moved) in (
-        ("the linear layers for one token", parts.layers_s or parts.products_s, (1,), weights),
-        (
-            "the linear layers for 2,048 tokens",
-            parts.layers_s or parts.products_s,
-            (tokens,),
-            whole_prompt,
-        ),
-        ("the output head", parts.product_head_s, (1,), target.matrix_product("head", 1)),
+
+    def attention_s(pairs: float, kv_tokens: float) -> float:
+        return model.layers * target.gpu.roofline_s(*target.attention(pairs, kv_tokens))
+
+    linear_s = parts.layers_s or parts.products_s
+    head_s = parts.product_head_s if parts.cpu_s else parts.head_s or parts.product_head_s
+    head_least_s = target.gpu.roofline_s(*target.matrix_product("head", 1))
+    exchanged_bytes = (2 * model.layers + 1) * BYTES_PER_VALUE * model.hidden * tokens
+    checks: tuple[tuple[str, Callable[..., float] | None, tuple[int, ...], float, float], ...] = (
+        ("the linear layers for one token", linear_s, (1,), _layers_s(1, target), _SLOWER),
+        ("the linear layers for 2,048 tokens", linear_s, (tokens,), _layers_s(tokens, target), _SLOWER),
+        ("the output head", head_s, (1,), head_least_s, _SLOWER),
         (
             "attention of a prompt of 2,048 tokens",
             parts.prefill_attention_s,
             (tokens, 0),
-            (model.layers * pairs[0], model.layers * pairs[1]),
+            attention_s(tokens**2 / 2, tokens),
+            _SLOWER,
         ),
         (
             "attention of 64 decodes with 2,048 tokens each",
             parts.decode_attention_s,
             (64, 2047),
-            (model.layers * cached[0], model.layers * cached[1]),
+            attention_s(64 * 2048, 64 * 2048),
+            _SLOWER,
         ),
-    ):
+        (
+            "what the GPUs exchange for 2,048 tokens",
+            parts.exchange_s,
+            (tokens, 1),
+            exchanged_bytes / target.gpu.bandwidth,
+            _SLOWER_LINK,
+        ),
+        ("the CPU for one sequence", parts.cpu_s, (1,), _LEAST_CPU_S, _SLOWER_CPU),
+    )
+    for what, function, arguments, least_s, slower in checks:
         if function is not None:
-            seconds = float(function(*arguments))
-            _check_time(seconds, target.gpu.roofline_s(flops, moved), what, target, known, source)
+            _check_time(float(function(*arguments)), least_s, slower, what, target, known, source)
 
 
 def _check_iterations(whole: Iterations, target: Target, known: Format, source: str) -> None:
-    if len(whole.batches) < 8:
-        raise InputError(f"{source}: expected at least 8 different batches, got {len(whole.batches)}")
+    different = len(set(whole.batches))
+    if different < 8:
+        raise InputError(f"{source}: expected at least 8 different batches, got {different}")
     if len({batch.tokens for batch in whole.batches}) < 2:
         raise InputError(f"{source}: expected batches of different numbers of tokens")
-    for batch, seconds in zip(whole.batches, whole.seconds, strict=True):
-        least_s = least_time_s(batch, target)
-        what = f"an iteration of {len(batch.contexts)} decodes and {len(batch.chunks)} prefill chunks"
-        _check_time(float(seconds), least_s, what, target, known, source)
+    for batch, seconds, place in zip(whole.batches, whole.seconds, whole.places, strict=True):
+        _check_time(float(seconds), least_time_s(batch, target), _SLOWER, place, target, known, source)
 
 
 def least_time_s(batch: Batch, target: Target) -> float:
     """What the roofline of the target's card gives for a batch without its attention, s."""
+    return _layers_s(batch.tokens, target)
+
+
+def _layers_s(tokens: float, target: Target) -> float:
     model = target.model
-    products = [target.matrix_product(name, batch.tokens) for name in model.matrices if name != "head"]
+    products = [target.matrix_product(name, tokens) for name in model.matrices if name != "head"]
     return model.layers * sum(target.gpu.roofline_s(*product) for product in products)
 
 
 def _check_time(
-    seconds: float, least_s: float, what: str, target: Target, known: Format, source: str
+    seconds: float,
+    least_s: float,
+    slower: float,
+    what: str,
+    target: Target,
+    known: Format,
+    source: str,
 ) -> None:
-    if _FASTER * least_s <= seconds <= _SLOWER * least_s:
+    if _FASTER * least_s <= seconds <= slower * least_s:
         return
-    side = "at least" if seconds < least_s else "no more than a hundred times"
+    side = "at least" if seconds < least_s else f"no more than {slower:,.0f} times"
     raise InputError(
         f"{source}: {what}: got {1e3 * seconds:.4g} ms; at the peak bandwidth and arithmetic of a "
         f"{target.gpu.name} it takes {1e3 * least_s:.4g} ms, so expected {side} that "

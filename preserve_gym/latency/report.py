@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from preserve_gym.latency.batch import REGIONS
 from preserve_gym.latency.fit import Fit
 from preserve_gym.latency.presets import Preset, load_preset, preset_names
 
+PICTURES = (".png", ".svg", ".pdf")
 _NAMES = {"decode_only": "decode only", "prefill_only": "prefill only", "mixed": "mixed"}
 
 
@@ -25,7 +29,8 @@ def show_fit(console: Console, preset: Preset, fitted: Fit) -> None:
     law = {name: value for name, value in dataclasses.asdict(fitted.law).items() if value}
     limits = ("num_gpu_blocks", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "cold_start_s")
     for values in (law, {name: preset.instance[name] for name in limits}):
-        console.print("  ".join(f"{k} {v:g}" for k, v in values.items()), highlight=False, soft_wrap=True)
+        words = [Text(f"{name} {value:g}") for name, value in values.items()]
+        console.print(Columns(words, padding=(0, 2)))
     checked = fitted.checked
     console.print("Error over batches that the fit has not seen:")
     table = Table("batches", "number", "MAPE, %", "median, ms", box=None, padding=(0, 2, 0, 0))
@@ -57,7 +62,7 @@ def show_list(console: Console) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("model", "GPU", "TP"):
         table.add_column(column, no_wrap=True)
-    for column in ("all", "dec", "pre", "mix", "P95", "KV tokens", "start, s", "$/h"):
+    for column in ("all", "decode", "prefill", "mixed", "P95", "KV\ntokens", "start\ns", "$/h"):
         table.add_column(column, justify="right", no_wrap=True)
     for preset in map(load_preset, preset_names()):
         values = [f"{value:.1f}" for value in dataclasses.astuple(preset.fit_error)]
@@ -74,15 +79,14 @@ def show_list(console: Console) -> None:
             f"{instance['usd_per_gpu_hour']:.2f}",
         )
     console.print(table)
-    console.print(
-        "Errors of the law against its profile, in percent: of all batches, those that only decode, only\n"
-        "prefill, or both. Start: cold start. $: a GPU for an hour. * carried over from another GPU."
-    )
+    console.print("Errors of the law against its profile in percent; start is a cold start; $/h of a GPU.")
+    console.print("* carried over from another GPU")
 
 
-def plot(fitted: Fit, title: str, path: Path) -> None:
-    """Draw predicted against measured times."""
+def plot(fitted: Fit, title: str, file: BinaryIO, kind: str) -> None:
+    """Draw predicted against measured times; ``kind`` is one of ``PICTURES`` without the dot."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     times, errors = figure.subplots(1, 2)
@@ -103,5 +107,9 @@ def plot(fitted: Fit, title: str, path: Path) -> None:
     times.legend(frameon=False)
     errors.axhline(0.0, color="black", linewidth=0.8)
     errors.set(xscale="log", xlabel="tokens in the batch", ylabel="error, %")
+    for axis in (times.xaxis, times.yaxis, errors.xaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0,) if axis is errors.xaxis else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:,g}")
+        axis.set_minor_formatter(NullFormatter())
     figure.suptitle(f"Iterations of {title}, which the fit has not seen")
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, format=kind, dpi=120)

@@ -24,9 +24,15 @@ def line(x: float, xs: FloatArray, ys: FloatArray) -> float:
     return float(ys[before] + (ys[i] - ys[before]) * (x - xs[before]) / (xs[i] - xs[before]))
 
 
-def curve(frame: pd.DataFrame, x: str, y: str) -> Callable[[float], float]:
-    """``y`` as a function of ``x``; repeated measurements are averaged."""
+def curve(frame: pd.DataFrame, x: str, y: str, *, rising: bool = False) -> Callable[[float], float]:
+    """``y`` as a function of ``x``; repeated measurements are averaged.
+
+    ``rising`` takes no ``y`` for more than any at a larger ``x``: single measurements that are far too
+    slow would make it fall.
+    """
     means = frame.groupby(x)[y].mean()
+    if rising:
+        means = means[::-1].cummin()[::-1]
     xs, ys = means.index.to_numpy(float), means.to_numpy(float)
     return lambda value: line(value, xs, ys)
 

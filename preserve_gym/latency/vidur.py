@@ -6,10 +6,11 @@ milliseconds; medians are used.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from preserve_gym.errors import InputError
-from preserve_gym.latency.models import BYTES_PER_VALUE
+from preserve_gym.latency.models import BYTES_PER_VALUE, model_name
 from preserve_gym.latency.parts import Parts, Target
 from preserve_gym.latency.tables import curve, surface
 
@@ -24,6 +25,12 @@ OPERATORS = (
     "mlp_down_proj",
     "add",
 )
+_PRODUCTS = {
+    "attn_pre_proj": "qkv",
+    "attn_post_proj": "attention_output",
+    "mlp_up_proj": "gate_up",
+    "mlp_down_proj": "down",
+}
 MLP_COLUMNS = (
     *(f"time_stats.{name}.median" for name in OPERATORS),
     "n_head",
@@ -66,10 +73,12 @@ def _of_degree(table: pd.DataFrame, column: str, tp: int, source: str) -> pd.Dat
 
 def _check_shape(table: pd.DataFrame, wanted: dict[str, int], target: Target, source: str) -> None:
     for column, value in wanted.items():
-        found = table[column].unique()
-        if list(found) != [value]:
+        wrong = table[column] != value
+        if wrong.any():
+            row = table.index[wrong][0]
             raise InputError(
-                f"{source}: {column}: expected {value} as in {target.model.name}, got {found[0]}"
+                f"{source}: row {row + 2}, {column}: expected {value} as in {target.model.name}, "
+                f"got {table[column][row]}"
             )
 
 
@@ -79,9 +88,19 @@ def mlp(table: pd.DataFrame, target: Target, source: str) -> Parts:
     shape = {"n_embd": model.hidden, "n_expanded_embd": model.intermediate}
     _check_shape(table, shape | {"n_head": model.heads, "n_kv_head": model.kv_heads}, target, source)
     rows = _of_degree(table, "num_tensor_parallel_workers", target.tp, source)
-    total_ms = rows[[f"time_stats.{name}.median" for name in OPERATORS]].sum(axis=1)
-    frame = pd.DataFrame({"tokens": rows["num_tokens"], "s": 1e-3 * model.layers * total_ms})
+    times = rows[[f"time_stats.{name}.median" for name in OPERATORS]].to_numpy(float)
+    layer_ms = [
+        sum(_scaled(*pair, tokens, target) for pair in zip(OPERATORS, row, strict=True))
+        for tokens, row in zip(rows["num_tokens"], times, strict=True)
+    ]
+    frame = pd.DataFrame({"tokens": rows["num_tokens"], "s": 1e-3 * model.layers * np.array(layer_ms)})
     return Parts(layers_s=curve(frame, "tokens", "s"))
+
+
+def _scaled(operator: str, time_ms: float, tokens: float, target: Target) -> float:
+    if operator in _PRODUCTS:
+        return target.scaled(time_ms, *target.matrix_product(_PRODUCTS[operator], tokens))
+    return target.scaled(time_ms, 0.0, 1.0)  # bound by memory, whatever its shape
 
 
 def attention(table: pd.DataFrame, target: Target, source: str) -> Parts:
@@ -89,17 +108,34 @@ def attention(table: pd.DataFrame, target: Target, source: str) -> Parts:
     model = target.model
     _check_shape(table, {"n_q_head": model.heads, "n_kv_head": model.kv_heads}, target, source)
     rows = _of_degree(table, "num_tensor_parallel_workers", target.tp, source)
-    rows = rows.assign(
-        prefill_s=1e-3 * model.layers * rows["time_stats.attn_prefill.median"],
-        decode_s=1e-3 * model.layers * rows["time_stats.attn_decode.median"],
+    kinds = rows["is_prefill"].astype(str).str.lower()
+    unclear = ~kinds.isin(["true", "1", "false", "0"])
+    if unclear.any():
+        row = rows.index[unclear][0]
+        raise InputError(
+            f"{source}: row {row + 2}, is_prefill: expected True or False, got {rows['is_prefill'][row]!r}"
+        )
+    is_prefill = kinds.isin(["true", "1"])
+    prefill = rows[is_prefill & (rows["batch_size"] == 1)].rename(
+        columns={"time_stats.attn_prefill.median": "ms"}
     )
-    prefill = rows[rows["is_prefill"].astype(bool) & (rows["batch_size"] == 1)]
-    decode = rows[~rows["is_prefill"].astype(bool)]
-    chunks = surface(prefill, "prefill_chunk_size", "kv_cache_size", "prefill_s")
-    return Parts(
-        prefill_attention_s=lambda tokens, before: max(chunks(tokens, before), 0.0),
-        decode_attention_s=surface(decode, "batch_size", "kv_cache_size", "decode_s"),
-    )
+    decode = rows[~is_prefill].rename(columns={"time_stats.attn_decode.median": "ms"})
+    for what, kind in (("prefills of batch_size 1", prefill), ("decodes", decode)):
+        if kind["ms"].isna().any() or kind.empty:
+            where = f"row {kind.index[kind['ms'].isna()][0] + 2}: " if len(kind) else ""
+            raise InputError(f"{source}: {where}is_prefill: expected rows of {what} with their median time")
+    chunk_ms = surface(prefill, "prefill_chunk_size", "kv_cache_size", "ms")
+    batch_ms = surface(decode, "batch_size", "kv_cache_size", "ms")
+
+    def prefill_s(tokens: float, before: float) -> float:
+        work = target.attention(tokens * (tokens / 2 + before), tokens + before)
+        return 1e-3 * model.layers * target.scaled(max(chunk_ms(tokens, before), 0.0), *work)
+
+    def decode_s(decodes: float, cached: float) -> float:
+        pairs = decodes * (cached + 1)
+        return 1e-3 * model.layers * target.scaled(batch_ms(decodes, cached), *target.attention(pairs, pairs))
+
+    return Parts(prefill_attention_s=prefill_s, decode_attention_s=decode_s)
 
 
 def all_reduce(table: pd.DataFrame, target: Target, source: str) -> Parts:
@@ -111,9 +147,7 @@ def all_reduce(table: pd.DataFrame, target: Target, source: str) -> Parts:
     """
     in_a_node = table[table["devices_per_node"] == table["num_workers"]]
     rows = _of_degree(in_a_node, "num_workers", target.tp, source)
-    medians_ms = rows.groupby("size")["time_stats.all_reduce.median"].mean()
-    rising_ms = medians_ms[::-1].cummin()[::-1].rename("ms").reset_index()
-    ms = curve(rising_ms, "size", "ms")
+    ms = curve(rows, "size", "time_stats.all_reduce.median", rising=True)
     model = target.model
 
     def seconds(tokens: float, sequences: float) -> float:
@@ -130,7 +164,7 @@ def cpu_overheads(table: pd.DataFrame, target: Target, source: str) -> Parts:
     Scheduling, preparation of inputs and sampling, which includes the output head there.
     """
     names = table["model_name"].astype(str)
-    rows = table[[target.model.name in name.lower().replace("_", "-") for name in names]]
+    rows = table[names.map(model_name) == target.model.name]
     if rows.empty:
         there = ", ".join(sorted(set(names)))
         raise InputError(f"{source}: model_name: expected {target.model.name}, found {there}")

@@ -14,8 +14,8 @@ from preserve_gym.latency.parts import Target
 from preserve_gym.latency.profiles import read_profile
 
 
-def compare(law: LatencyLaw, path: Path, target: Target) -> pd.DataFrame:
-    """Measured and predicted times of the iterations in a file, as ``Fit.checked``.
+def read_whole(path: Path, target: Target) -> Iterations:
+    """Whole iterations of the target's own GPU.
 
     Raises:
         InputError: if the file cannot be read, or holds no whole iterations of the target.
@@ -23,4 +23,9 @@ def compare(law: LatencyLaw, path: Path, target: Target) -> pd.DataFrame:
     whole = read_profile([path], Target(target.model, target.gpu, target.tp, target.gpu))
     if not isinstance(whole, Iterations):
         raise InputError(f"{path}: expected whole iterations (Splitwise, SageServe or `measure`)")
+    return whole
+
+
+def compare(law: LatencyLaw, whole: Iterations) -> pd.DataFrame:
+    """Measured and predicted times of whole iterations, as ``Fit.checked``."""
     return compared(law, whole.batches, whole.seconds)

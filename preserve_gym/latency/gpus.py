@@ -44,83 +44,78 @@ class Gpu:
         return max(flops / self.flops, moved_bytes / self.bandwidth)
 
 
-_GIB = 2**30
-_ASSUMED = "power assumed: prefill at the limit of the card, decode at A100's share of it"
-_CLOUDS = (
-    "price: middle of the specialised clouds in May 2026, between which it differs by 1.4, among all by 3"
-)
-_RUNPOD = "price: RunPod's list of March 2026"
+_RUNPOD = "price: RunPod secure cloud, autumn of 2026"
 
 GPUS: tuple[Gpu, ...] = (
     Gpu(
         name="a100-80gb",
-        memory_bytes=int(79.15 * _GIB),
+        memory_bytes=84_987_740_160,
         bandwidth=2.039e12,
         flops=312e12,
-        idle_w=63,
+        idle_w=75,
         prefill_w=400,
         decode_w=250,
-        usd_per_hour=1.30,
-        source=f"A100-SXM4-80GB; Splitwise's power: prefill 1.0, decode 0.4 to 0.75 of 400 W; {_CLOUDS}",
+        usd_per_hour=1.79,
+        source=f"A100-SXM4-80GB; power: Splitwise, Llama-2-70B on four, decodes 240 to 320 W; {_RUNPOD}",
     ),
     Gpu(
         name="h100",
-        memory_bytes=int(79.11 * _GIB),
+        memory_bytes=85_017_755_648,
         bandwidth=3.35e12,
         flops=989e12,
-        idle_w=75,
-        prefill_w=700,
-        decode_w=380,
-        usd_per_hour=3.00,
-        source=f"H100 SXM 80GB HBM3; power as published for LLM inference, not measured here; {_CLOUDS}",
+        idle_w=120,
+        prefill_w=690,
+        decode_w=560,
+        usd_per_hour=3.99,
+        source=f"H100 SXM 80GB; power: ML.ENERGY, 486 W with 8 requests to 691 with 256; {_RUNPOD}",
     ),
     Gpu(
         name="h200",
-        memory_bytes=int(139.81 * _GIB),
+        memory_bytes=150_109_880_320,
         bandwidth=4.8e12,
         flops=989e12,
-        idle_w=75,
-        prefill_w=700,
-        decode_w=380,
-        usd_per_hour=4.00,
-        source=f"H200 SXM 141GB; power assumed to be the H100's, which has the same limit; {_CLOUDS}",
+        idle_w=120,
+        prefill_w=690,
+        decode_w=560,
+        usd_per_hour=4.59,
+        source=f"H200 SXM 141GB; power assumed to be the H100's, which has the same limit; {_RUNPOD}",
     ),
     Gpu(
         name="l40s",
-        memory_bytes=int(44.53 * _GIB),
+        memory_bytes=47_677_177_856,
         bandwidth=0.864e12,
         flops=362e12,
-        idle_w=35,
-        prefill_w=350,
-        decode_w=220,
-        usd_per_hour=0.87,
-        source=f"L40S 48GB; {_ASSUMED}; price: one specialised cloud's",
+        idle_w=90,
+        prefill_w=345,
+        decode_w=260,
+        usd_per_hour=1.09,
+        source=f"L40S 48GB; power: idle seen, the rest assumed; {_RUNPOD}",
     ),
     Gpu(
         name="rtx-4090",
         memory_bytes=25_250_627_584,
         bandwidth=1.008e12,
         flops=165e12,
-        idle_w=25,
-        prefill_w=450,
-        decode_w=280,
-        usd_per_hour=0.60,
-        source=f"GeForce RTX 4090 24GB, memory as of LLMServingSim's run; {_ASSUMED}; {_RUNPOD}",
+        idle_w=30,
+        prefill_w=430,
+        decode_w=320,
+        usd_per_hour=0.74,
+        source=f"GeForce RTX 4090 24GB, memory as in LLMServingSim's run; power assumed; {_RUNPOD}",
     ),
     Gpu(
         name="rtx-pro-6000",
         memory_bytes=101_976_440_832,
         bandwidth=1.792e12,
         flops=504e12,
-        idle_w=30,
-        prefill_w=600,
-        decode_w=370,
-        usd_per_hour=1.57,
-        source=f"RTX PRO 6000 Blackwell 96GB, memory as of LLMServingSim's runs; {_ASSUMED}; {_RUNPOD}",
+        idle_w=85,
+        prefill_w=590,
+        decode_w=450,
+        usd_per_hour=1.80,
+        source="RTX PRO 6000 Blackwell 96GB; power: idle seen, the rest assumed; price: Nebius, 2026",
     ),
 )
-"""Memory as PyTorch reports it when it is exhausted, where nothing else is said; bandwidth and
-arithmetic from NVIDIA's data sheets. Prices are for orientation: set your own."""
+"""Memory as CUDA reports it; bandwidth and arithmetic from NVIDIA's data sheets; power with a model loaded.
+Prices differ between clouds by a factor of three and more: set your own."""
 
 _ALIASES = {
     "a100": "a100-80gb",

@@ -166,6 +166,19 @@ MODELS: tuple[ModelShape, ...] = (
         max_model_len=4096,
     ),
     ModelShape(
+        name="qwen3-8b",
+        layers=36,
+        hidden=4096,
+        heads=32,
+        kv_heads=8,
+        head_dim=128,
+        intermediate=12288,
+        vocabulary=151_936,
+        max_model_len=40_960,
+        qk_norm=True,
+        source="config.json of Qwen/Qwen3-8B",
+    ),
+    ModelShape(
         name="qwen3-32b",
         layers=64,
         hidden=5120,
@@ -190,6 +203,7 @@ _ALIASES = {
     "llama3.2-3b": "llama-3.2-3b",
     "llama2-7b": "llama-2-7b",
     "llama2-70b": "llama-2-70b",
+    "qwen-3-8b": "qwen3-8b",
     "qwen-3-32b": "qwen3-32b",
 }
 

@@ -180,9 +180,9 @@ SURGE_S = 1200.0
 
 @pytest.fixture(scope="module")
 def surge() -> Workload:
-    """20 minutes at 2 requests/s, 10 at 8, 10 at 2: needs 1, 3 and 1 instances, as forecast."""
+    """20 minutes at 1.5 requests/s, 10 at 9, 10 at 1.5: needs 1, 3 and 1 instances, as forecast."""
     rng = np.random.default_rng(0)
-    spans = ((0.0, SURGE_S, 2.0), (SURGE_S, 1800.0, 8.0), (1800.0, 2400.0, 2.0))
+    spans = ((0.0, SURGE_S, 1.5), (SURGE_S, 1800.0, 9.0), (1800.0, 2400.0, 1.5))
     arrival_s = np.sort(np.concatenate([rng.uniform(a, b, int((b - a) * rate)) for a, b, rate in spans]))
     n = len(arrival_s)
     trace = Trace(

@@ -28,7 +28,7 @@ from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
 from preserve_gym.traces import DATASETS, synthetic_trace, trace_names
-from tests.whole_instances import CASES, row_of
+from tests import measured_servers, whole_instances
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -306,7 +306,13 @@ def test_presets() -> None:
 
 @pytest.mark.slow
 def test_whole_instances(data_dir: Path) -> None:
-    assert table_of(GPU, "Against whole instances") == [row_of(case, data_dir) for case in CASES]
+    rows = [whole_instances.row_of(case, data_dir) for case in whole_instances.CASES]
+    assert table_of(GPU, "Against whole instances") == rows
+
+
+def test_measured_servers() -> None:
+    rows = [measured_servers.row_of(server) for server in measured_servers.SERVERS]
+    assert table_of(GPU, "Against servers") == rows
 
 
 def test_errors_against_real_servers() -> None:

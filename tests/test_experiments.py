@@ -21,6 +21,7 @@ from experiments.folder import RunFolder
 from experiments.plan import Options, make_plan, parse
 from experiments.run import main
 from preserve_gym import InputError
+from preserve_gym.config import default_instance
 from preserve_gym.sim.cluster import TOTALS
 
 ROOT = Path(__file__).parents[1]
@@ -82,8 +83,11 @@ def test_no_request_is_lost_and_the_tables_agree(run_folder: Path, trace: Path) 
         assert intervals["violations"].sum() == row["violations"]
         assert intervals["prompt_tokens"].sum() == row["prompt_tokens"]
         assert intervals["instance_s"].sum() / 3600.0 == pytest.approx(row["gpu_hours"])
-        assert row["cost_usd"] == pytest.approx(0.69 * row["gpu_hours"])
-        idle_kwh, most_kwh = (row["gpu_hours"] * w / 1000.0 for w in (25.0, 450.0))
+        instance = default_instance()
+        assert instance.power is not None
+        assert row["cost_usd"] == pytest.approx(instance.usd_per_gpu_hour * row["gpu_hours"])
+        power_w = (instance.power.idle_w, instance.power.prefill_w)
+        idle_kwh, most_kwh = (row["gpu_hours"] * w / 1000.0 for w in power_w)
         assert idle_kwh < row["energy_kwh"] < most_kwh
         ready = intervals[["ready", "starting"]].sum(axis=1)
         assert (ready == intervals["target"]).all()

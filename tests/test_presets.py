@@ -25,6 +25,7 @@ from preserve_gym.latency.presets import (
 from tests.real_vllm import RUNS, decode_throughput
 
 REQUIRED = {
+    "qwen3-8b_h100_tp1",
     "llama-2-7b_a100-80gb_tp1",
     "llama-2-7b_h100_tp1",
     "llama-3.1-8b_a100-80gb_tp1",
@@ -101,10 +102,13 @@ def test_faster_cards_have_faster_laws() -> None:
 @each_preset
 def test_every_preset_says_where_it_comes_from_and_how_good_it_is(name: str) -> None:
     preset = load_preset(name)
-    assert preset.recipe.profiles
-    for profile, checksum in preset.recipe.profiles.items():
-        assert profile in preset.provenance
-        assert len(checksum) == 64
+    assert all(len(checksum) == 64 for checksum in preset.recipe.profiles.values())
+    projects = {name.split("_")[0] for name in preset.recipe.profiles if not name.startswith("rtx")}
+    assert projects
+    assert all(project in preset.provenance.lower() for project in projects)
+    assert len(preset.provenance) > 200
+    assert "power" in preset.gpu_provenance
+    assert "price" in preset.gpu_provenance
     error = preset.fit_error
     assert 0 < error.overall < 6
     assert max(error.decode_only, error.prefill_only, error.mixed) < 12

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from preserve_gym.data import data_dir
 from preserve_gym.latency.instance import Wanted, fit_instance
-from preserve_gym.latency.whole_check import compare
+from preserve_gym.latency.whole_check import compare, read_whole
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def row_of(case: Case, data: Path) -> list[str]:
     profiles = data / "profiles"
     wanted = Wanted(case.model, case.gpu, case.tp)
     _, fitted, target = fit_instance([profiles / name for name in case.profiles], wanted)
-    table = compare(fitted.law, profiles / case.table, target)
+    table = compare(fitted.law, read_whole(profiles / case.table, target))
     table["percent"] = 100 * (table["predicted_s"] / table["measured_s"] - 1)
     prompts = table[table["region"] == "prefill_only"]
     decodes = table[table["region"] == "decode_only"]

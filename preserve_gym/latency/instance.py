@@ -104,6 +104,7 @@ def fit_instance(
             "usd_per_gpu_hour": gpu.usd_per_hour,
         },
         provenance=provenance or f"Fitted to {', '.join(path.name for path in profiles)}.",
+        gpu_provenance=gpu.source,
         fit_error=fitted.error,
         recipe=Recipe(
             profiles={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in profiles},

@@ -63,7 +63,8 @@ class Preset:
         model, gpu: names, lower case.
         tp: tensor-parallel degree, hence GPUs.
         instance: fields of ``InstanceConfig``.
-        provenance: public source of each figure, and the method.
+        provenance: public source of the timings, and the method.
+        gpu_provenance: where memory, power and price of the GPU come from.
         fit_error: error of the law against the profile it was fitted to.
         recipe: how to fit it again.
     """
@@ -73,6 +74,7 @@ class Preset:
     tp: int
     instance: Mapping[str, Any]
     provenance: str
+    gpu_provenance: str
     fit_error: FitError
     recipe: Recipe
 

@@ -50,4 +50,5 @@ def _one_line(box: str) -> str:
             if lines and set(text) <= {"─"}:
                 break
             lines.append(text)
-    return " ".join(lines or box.split()).strip()
+    rules = {"─", "-"}
+    return " ".join(lines or [word for word in box.split() if set(word) - rules]).strip()

@@ -22,6 +22,8 @@ class Dataset:
         files: names under ``traces/`` of the data folder by which it is found, the first preferred;
             each plain or gzip-compressed.
         source: public project, path and commit of the original.
+        url: where ``fetch`` gets the original.
+        size_bytes: of the original.
         licence: licence of the data.
         citation: what to cite.
         rows: requests.
@@ -30,6 +32,8 @@ class Dataset:
 
     files: tuple[str, ...]
     source: str
+    url: str
+    size_bytes: int
     licence: str
     citation: str
     rows: int
@@ -38,6 +42,11 @@ class Dataset:
 
 _AZURE_COMMIT = "b469a113cedca53ddc3bdea71a143dc4b7d8700c"
 _AZURE = "github.com/Azure/AzurePublicDataset, data/AzureLLMInferenceTrace_{}.csv, commit " + _AZURE_COMMIT
+_AZURE_URL = (
+    "https://raw.githubusercontent.com/Azure/AzurePublicDataset/"
+    + _AZURE_COMMIT
+    + "/data/AzureLLMInferenceTrace_{}.csv"
+)
 _SPLITWISE = 'Patel et al., "Splitwise: Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024'
 
 DATASETS: dict[str, Dataset] = {
@@ -48,6 +57,8 @@ DATASETS: dict[str, Dataset] = {
             "AzureLLMInferenceTrace_conv.csv.gz",
         ),
         source=_AZURE.format("conv"),
+        url=_AZURE_URL.format("conv"),
+        size_bytes=719_188,
         licence="CC BY 4.0",
         citation=_SPLITWISE,
         rows=19_366,
@@ -60,6 +71,8 @@ DATASETS: dict[str, Dataset] = {
             "AzureLLMInferenceTrace_code.csv.gz",
         ),
         source=_AZURE.format("code"),
+        url=_AZURE_URL.format("code"),
+        size_bytes=320_117,
         licence="CC BY 4.0",
         citation=_SPLITWISE,
         rows=8_819,
@@ -100,13 +113,29 @@ def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
     raise InputError(f"trace {name!r}: expected a file or one of {', '.join(trace_names())}{hint}")
 
 
+def find_dataset(name: str) -> Dataset:
+    """The data set of that name.
+
+    Raises:
+        InputError: if there is none; the message lists those there are.
+    """
+    if name not in DATASETS:
+        raise InputError(f"data set {name!r}: expected one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def path_of(dataset: Dataset) -> Path | None:
+    """Where a data set lies on this machine, if it does."""
+    return next((path for file in dataset.files if (path := find_data(f"traces/{file}"))), None)
+
+
 def _load_dataset(name: str, dataset: Dataset) -> Trace:
-    path = next((path for file in dataset.files if (path := find_data(f"traces/{file}"))), None)
+    path = path_of(dataset)
     if path is None:
         raise InputError(
-            f"trace {name!r}: not on this machine; get it from {dataset.source} and put it at "
-            f"{data_dir() / 'traces' / dataset.files[1]}, or set {ENVIRONMENT_VARIABLE} to the folder that "
-            f"holds traces/{dataset.files[0]}"
+            f"trace {name!r}: not on this machine; python -m preserve_gym.traces fetch {name} gets it from "
+            f"{dataset.source} and puts it at {data_dir() / 'traces' / dataset.files[1]}; or set "
+            f"{ENVIRONMENT_VARIABLE} to the folder that holds traces/{dataset.files[0]}"
         )
     content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != dataset.sha256:

@@ -1,7 +1,7 @@
 """Traces of requests: reading, scaling, and a synthetic workload for where there is no data."""
 
 from preserve_gym.traces.catalog import DATASETS, Dataset, load_trace, trace_names
-from preserve_gym.traces.readers import read_azure, read_csv, read_trace
+from preserve_gym.traces.readers import read_trace
 from preserve_gym.traces.scaling import scale_rate
 from preserve_gym.traces.synthetic import synthetic_trace
 from preserve_gym.traces.trace import Trace
@@ -11,8 +11,6 @@ __all__ = [
     "Dataset",
     "Trace",
     "load_trace",
-    "read_azure",
-    "read_csv",
     "read_trace",
     "scale_rate",
     "synthetic_trace",

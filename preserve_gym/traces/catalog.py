@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from preserve_gym.data import ENVIRONMENT_VARIABLE, data_dir, find_data
 from preserve_gym.errors import InputError
-from preserve_gym.traces.readers import parse_azure, read_bytes, read_trace
+from preserve_gym.traces.files import content_sha256
+from preserve_gym.traces.readers import read_trace
 from preserve_gym.traces.synthetic import synthetic_trace
 from preserve_gym.traces.trace import Trace
 
@@ -81,7 +81,7 @@ def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
 
     Args:
         name_or_path: a name of ``trace_names()``, or the path of a file.
-        seed: of a synthetic trace (one day); others do not depend on it.
+        seed: of a synthetic trace (one day), and of arrivals inside coarse time stamps (Mooncake).
 
     Raises:
         InputError: on an unknown name, a data set that is not on this machine (the message says where
@@ -91,16 +91,16 @@ def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
     if name in SYNTHETIC:
         return synthetic_trace(SYNTHETIC[name], seed=seed)
     if name in DATASETS:
-        return _load_dataset(name, DATASETS[name])
+        return _load_dataset(name, DATASETS[name], seed)
     path = Path(name_or_path)
     if name and (path.suffix or path.exists() or len(path.parts) > 1):
-        return read_trace(path)
+        return read_trace(path, seed)
     close = difflib.get_close_matches(name, trace_names(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise InputError(f"trace {name!r}: expected a file or one of {', '.join(trace_names())}{hint}")
 
 
-def _load_dataset(name: str, dataset: Dataset) -> Trace:
+def _load_dataset(name: str, dataset: Dataset, seed: int) -> Trace:
     path = next((path for file in dataset.files if (path := find_data(f"traces/{file}"))), None)
     if path is None:
         raise InputError(
@@ -108,10 +108,9 @@ def _load_dataset(name: str, dataset: Dataset) -> Trace:
             f"{data_dir() / 'traces' / dataset.files[1]}, or set {ENVIRONMENT_VARIABLE} to the folder that "
             f"holds traces/{dataset.files[0]}"
         )
-    content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest() != dataset.sha256:
+    if content_sha256(path) != dataset.sha256:
         raise InputError(
             f"{path}: expected the original of {name} (decompressed SHA-256 {dataset.sha256[:12]}...), got "
             f"other content; get it again from {dataset.source}, or pass a file of your own by its path"
         )
-    return parse_azure(path, content, name)
+    return read_trace(path, seed, name)

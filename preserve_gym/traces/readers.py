@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces import azure, burstgpt, own_format
+from preserve_gym.traces import azure, burstgpt, mooncake, own_format
 from preserve_gym.traces.csv_table import header_of
 from preserve_gym.traces.files import line_chunks, open_content, shown, stem
 from preserve_gym.traces.trace import Trace
@@ -42,13 +42,16 @@ def read_text(path: Path, chunks: Iterator[bytes], seed: int, name: str) -> Trac
     first = next(chunks, b"")
     if not first.strip():
         raise InputError(f"{path}: expected a header and at least one row, got an empty file")
+    if first.lstrip().startswith(b"{"):
+        return mooncake.read_mooncake(path, chain([first], chunks), name, seed)
     header = header_of(path, first)
     for columns, read in _CSV_FORMATS:
         if columns & set(header):
             return read(path, chain([first], chunks), name)
+    own, *others = (",".join(columns) for columns in (own_format.COLUMNS, azure.COLUMNS, burstgpt.COLUMNS))
     raise InputError(
-        f"{path}: row 1: expected the columns {','.join(own_format.COLUMNS)}[,class] or "
-        f"{','.join(azure.COLUMNS)} or {','.join(burstgpt.COLUMNS)}, got {shown(','.join(header))}"
+        f"{path}: row 1: expected the columns {own}[,class] or {' or '.join(others)}, or Mooncake's JSON "
+        f"lines, got {shown(','.join(header))}"
     )
 
 

@@ -24,7 +24,7 @@ class RequestRows:
     def __init__(self, path: Path) -> None:
         self.dropped = 0
         self._path = path
-        self._chunks: list[list[NDArray]] = []
+        self._columns: list[_Growing] = []
 
     def add(
         self,
@@ -41,32 +41,21 @@ class RequestRows:
         if not served.all():
             columns = [column[served] for column in columns]
             self.dropped += len(served) - len(columns[0])
-        self._chunks.append(columns)
+        if not self._columns:
+            self._columns = [_Growing(column.dtype) for column in columns]
+        for growing, column in zip(self._columns, columns, strict=True):
+            growing.append(column)
 
-    def columns(self) -> list[NDArray]:
-        """The columns as read-only arrays; to be called once.
+    def trace(self, name: str, clock_s: float = 0.0, span_s: float | None = None) -> Trace:
+        """The trace of these requests; no more can be added.
 
         Raises:
             InputError: if there is no request.
         """
-        if not any(len(chunk[0]) for chunk in self._chunks):
+        columns = [growing.done() for growing in self._columns]
+        if not columns or not len(columns[0]):
             raise InputError(f"{self._path}: expected at least one request with prompt and output tokens")
-        columns = []
-        chunks, self._chunks = self._chunks, []
-        while chunks[0]:
-            # One column at a time, so that no more than one is in memory twice.
-            column = np.concatenate([chunk.pop(0) for chunk in chunks])
-            column.flags.writeable = False
-            columns.append(column)
-        return columns
-
-    def repairs(self) -> tuple[str, ...]:
-        """What ``add`` left out, for ``Trace.repairs``."""
-        return (dropped_requests(self.dropped),) if self.dropped else ()
-
-    def trace(self, name: str, clock_s: float = 0.0, span_s: float | None = None) -> Trace:
-        """The trace of these requests."""
-        arrival_s, prompt_tokens, output_tokens, *classes = self.columns()
+        arrival_s, prompt_tokens, output_tokens, *classes = columns
         return Trace(
             arrival_s,
             prompt_tokens,
@@ -75,10 +64,31 @@ class RequestRows:
             name=name,
             clock_s=clock_s,
             span_s=span_s,
-            repairs=self.repairs(),
+            repairs=(dropped_requests(self.dropped),) if self.dropped else (),
         )
 
 
 def dropped_requests(count: int) -> str:
     """The sentence about requests that were left out."""
     return f"dropped {count:,} request{'s' * (count != 1)} with 0 prompt or output tokens"
+
+
+class _Growing:
+    """An array that grows in place: chunks put together at the end would be in memory twice."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._array = np.empty(2**16, dtype)
+        self._size = 0
+
+    def append(self, values: NDArray) -> None:
+        end = self._size + len(values)
+        if end > len(self._array):
+            self._array.resize(max(end, len(self._array) * 5 // 4), refcheck=False)
+        self._array[self._size : end] = values
+        self._size = end
+
+    def done(self) -> NDArray:
+        """The array, read-only."""
+        self._array.resize(self._size, refcheck=False)
+        self._array.flags.writeable = False
+        return self._array

@@ -1,6 +1,7 @@
 """Traces of requests: reading, scaling, and a synthetic workload for where there is no data."""
 
 from preserve_gym.traces.catalog import DATASETS, Dataset, load_trace, trace_names
+from preserve_gym.traces.lengths import Lengths, read_lengths
 from preserve_gym.traces.readers import read_trace
 from preserve_gym.traces.scaling import scale_rate
 from preserve_gym.traces.synthetic import synthetic_trace
@@ -9,8 +10,10 @@ from preserve_gym.traces.trace import Trace
 __all__ = [
     "DATASETS",
     "Dataset",
+    "Lengths",
     "Trace",
     "load_trace",
+    "read_lengths",
     "read_trace",
     "scale_rate",
     "synthetic_trace",

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces import azure, burstgpt, mooncake, own_format
+from preserve_gym.traces import azure, burstgpt, lengths, mooncake, own_format
 from preserve_gym.traces.csv_table import header_of
 from preserve_gym.traces.files import line_chunks, open_content, shown, stem
 from preserve_gym.traces.trace import Trace
@@ -48,6 +48,11 @@ def read_text(path: Path, chunks: Iterator[bytes], seed: int, name: str) -> Trac
     for columns, read in _CSV_FORMATS:
         if columns & set(header):
             return read(path, chain([first], chunks), name)
+    if set(lengths.COLUMNS) & set(header):
+        raise InputError(
+            f"{path}: row 1: expected requests with times of arrival, got lengths only; "
+            "preserve_gym.traces.read_lengths reads them"
+        )
     own, *others = (",".join(columns) for columns in (own_format.COLUMNS, azure.COLUMNS, burstgpt.COLUMNS))
     raise InputError(
         f"{path}: row 1: expected the columns {own}[,class] or {' or '.join(others)}, or Mooncake's JSON "

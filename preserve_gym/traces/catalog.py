@@ -39,6 +39,14 @@ class Dataset:
 _AZURE_COMMIT = "b469a113cedca53ddc3bdea71a143dc4b7d8700c"
 _AZURE = "github.com/Azure/AzurePublicDataset, data/AzureLLMInferenceTrace_{}.csv, commit " + _AZURE_COMMIT
 _SPLITWISE = 'Patel et al., "Splitwise: Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024'
+_MOONCAKE = (
+    "github.com/kvcache-ai/Mooncake, FAST25-release/traces/{}_trace.jsonl, "
+    "commit 3b5a594133958449a1feaf1c9e0fc1b553e34a28"
+)
+_QIN = (
+    'Qin et al., "Mooncake: Trading More Storage for Less Computation - A KVCache-centric Architecture for '
+    'Serving LLM Chatbot", FAST 2025'
+)
 
 DATASETS: dict[str, Dataset] = {
     "azure-2023-conv": Dataset(
@@ -64,6 +72,22 @@ DATASETS: dict[str, Dataset] = {
         citation=_SPLITWISE,
         rows=8_819,
         sha256="54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e60fe5bb4f2277fb6",
+    ),
+    "mooncake-conversation": Dataset(
+        files=("mooncake_conversation.jsonl.gz", "conversation_trace.jsonl", "conversation_trace.jsonl.gz"),
+        source=_MOONCAKE.format("conversation"),
+        licence="Apache-2.0",
+        citation=_QIN,
+        rows=12_031,
+        sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
+    ),
+    "mooncake-synthetic": Dataset(
+        files=("mooncake_synthetic.jsonl.gz", "synthetic_trace.jsonl", "synthetic_trace.jsonl.gz"),
+        source=_MOONCAKE.format("synthetic"),
+        licence="Apache-2.0",
+        citation=_QIN,
+        rows=3_993,
+        sha256="bd070915a98fc0ed264d7cfef2ce746002eb3076a695ec31ba2674c0111ec131",
     ),
 }
 

@@ -13,7 +13,7 @@ from preserve_gym.traces.files import line_chunks, open_content, shown, stem
 from preserve_gym.traces.trace import Trace
 
 _PARQUET_MAGIC = b"PAR1"
-_TAR_MAGIC = slice(257, 262), b"ustar"
+_TAR_MAGIC = b"ustar"
 
 
 def read_trace(path: str | Path, seed: int = 0, name: str | None = None) -> Trace:
@@ -34,6 +34,11 @@ def read_trace(path: str | Path, seed: int = 0, name: str | None = None) -> Trac
         stream.seek(0)
         if start.startswith(_PARQUET_MAGIC):
             return own_format.read_own_parquet(path, stream, name)
+        if start[257:].startswith(_TAR_MAGIC):
+            raise InputError(
+                f"{path}: expected requests, got a tar file; preserve_gym.traces.read_client_windows reads "
+                "those of ServeGen"
+            )
         return read_text(path, line_chunks(stream), seed, name)
 
 

@@ -67,10 +67,12 @@ class ClientWindows:
 
         Each client is a renewal process of its own in each window, as in ServeGen's generator: gaps are
         drawn from the fitted family with the fitted shape and scaled to fill the window, so that the
-        number of requests is that of the recording. ServeGen starts the first gap with the window; here
+        number of requests is that of the recording. The shape gives the CV of the recording for Gamma,
+        for Weibull about 0.8 of it (median). ServeGen starts the first gap with the window; here
         the window is a circle that is entered at a random moment, so that all of its parts are alike.
 
-        A window is generated alike whichever part of it is asked for. Memory is that of the requests.
+        A window is generated alike whichever part of it is asked for. Memory is that of the requests, and
+        of the busiest window.
 
         Args:
             start_s, end_s: seconds on the clock of the recording.
@@ -82,7 +84,8 @@ class ClientWindows:
         """
         if not 0.0 <= start_s < end_s <= self.span_s:
             raise InputError(
-                f"{self.name}: expected 0 <= start_s < end_s <= {self.span_s:g}, got {start_s!r} and {end_s!r}"
+                f"{self.name}: expected 0 <= start_s < end_s <= {self.span_s:g}, got {start_s!r} and "
+                f"{end_s!r}"
             )
         columns: list[tuple[NDArray, ...]] = []
         for window in range(int(start_s // WINDOW_S), math.ceil(end_s / WINDOW_S)):
@@ -191,8 +194,8 @@ def _read_client(where: str, content: bytes) -> NDArray[np.float64]:
             raise InputError(f"{where}: row {row}: expected second {WINDOW_S * (row - 1):.0f}, got {second}")
         if requests < 0 or abs(requests - rate_rps * WINDOW_S) > 0.01:
             raise InputError(
-                f"{where}: row {row}: expected a rate of k/600 requests/s, at most {_MOST_REQUESTS} requests, "
-                f"got {match[2]}"
+                f"{where}: row {row}: expected a rate of k/600 requests/s, at most {_MOST_REQUESTS} "
+                f"requests, got {match[2]}"
             )
         used = requests > 0
         if not (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import math
 import os
 import platform
@@ -24,7 +23,7 @@ from preserve_gym.command_line import parse as parse_options
 from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
 from preserve_gym.errors import InputError
 from preserve_gym.traces import DATASETS, Trace, load_trace, trace_names
-from preserve_gym.traces.readers import read_bytes
+from preserve_gym.traces.files import content_sha256, stem
 from preserve_gym.workload import Workload
 
 PROGRAM = "python -m experiments.run"
@@ -211,7 +210,7 @@ def _first_row(trace: str) -> int:
 
 
 def _trace_name(trace: str) -> str:
-    name = trace if trace in trace_names() else Path(trace).name.removesuffix(".gz").removesuffix(".csv")
+    name = trace if trace in trace_names() else stem(Path(trace))
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "trace"
 
 
@@ -223,8 +222,8 @@ def _config(options: Options, setting: Setting) -> dict[str, Any]:
     elif options.trace in trace_names():
         source = {"name": options.trace, "synthesis": "one day, drawn anew for each seed"}
     else:
-        content = read_bytes(Path(options.trace))
-        source = {"name": Path(options.trace).name, "sha256": hashlib.sha256(content).hexdigest()}
+        path = Path(options.trace)
+        source = {"name": path.name, "sha256": content_sha256(path)}
     chosen = asdict(options) | {"trace": source["name"], "policies": list(options.policies)}
     if options.instance is not None:
         chosen["instance"] = options.instance.name

@@ -119,16 +119,8 @@ class Workload:
         start_s = first_s if config.start_s is not None else first_s + int(rng.uniform(0.0, last_s - first_s))
         horizon_s = self._rest_s(start_s) if config.horizon_s is None else config.horizon_s
         rows = self.trace.row_range(start_s - config.warmup_s, start_s + horizon_s)
-        classes = self.trace.request_class
         return Episode(
-            trace=Trace(
-                arrival_s=self.trace.arrival_s[rows],
-                prompt_tokens=self.trace.prompt_tokens[rows],
-                output_tokens=self.trace.output_tokens[rows],
-                request_class=None if classes is None else classes[rows],
-                name=self.trace.name,
-                clock_s=self.trace.clock_s,
-            ),
+            trace=self.trace.take(rows),
             predicted_tokens=self.predicted_tokens[rows],
             start_s=start_s,
             warmup_s=config.warmup_s,

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preserve_gym.traces import Trace, read_azure, synthetic_trace
+from preserve_gym.traces import Trace, read_trace, synthetic_trace
 from preserve_gym.traces.synthetic import BIN_S
 from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES, Modulation, ServiceFit, Silence
 
@@ -36,7 +36,7 @@ SWELL_GRID_S = np.arange(1.0, 25.0, 0.5) * 3600
 
 
 def hour_of_2023(kind: str, traces: Path) -> Trace:
-    return read_azure(traces / f"azure_llm_2023_{SOURCES[kind]}.csv.gz")
+    return read_trace(traces / f"azure_llm_2023_{SOURCES[kind]}.csv.gz")
 
 
 def fit_service(kind: str, traces: Path) -> ServiceFit:

@@ -26,7 +26,14 @@ def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names() -> None:
-    assert trace_names() == ("azure-2023-conv", "azure-2023-code", "synthetic-chat", "synthetic-code")
+    assert trace_names() == (
+        "azure-2023-conv",
+        "azure-2023-code",
+        "mooncake-conversation",
+        "mooncake-synthetic",
+        "synthetic-chat",
+        "synthetic-code",
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,4 +108,11 @@ def test_synthetic_traces_have_a_seed() -> None:
 
 @pytest.mark.parametrize("name", list(DATASETS))
 def test_data_sets_are_those_described(data_dir: Path, name: str) -> None:
-    assert len(load_trace(name)) == DATASETS[name].rows
+    trace = load_trace(name)
+    assert (len(trace), trace.name) == (DATASETS[name].rows, name)
+
+
+def test_the_seed_reaches_the_arrivals_of_mooncake(data_dir: Path) -> None:
+    first, same, other = (load_trace("mooncake-conversation", seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.arrival_s, same.arrival_s)
+    assert (first.arrival_s != other.arrival_s).all()

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces import Trace, read_azure, read_csv, read_trace, readers
+from preserve_gym.traces import Trace, azure, burstgpt, csv_table, files, own_format, read_trace
+from preserve_gym.traces.files import line_chunks, open_content
+from preserve_gym.traces.readers import read_text
 
 AZURE = b"TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
 AZURE_ROWS = AZURE + (
@@ -28,10 +30,9 @@ def write(folder: Path, content: bytes, name: str = "trace.csv") -> Path:
 
 
 @pytest.mark.parametrize("name", ["trace.csv", "trace.csv.gz"])
-@pytest.mark.parametrize("read", [read_azure, read_trace])
-def test_azure(tmp_path: Path, name: str, read: object) -> None:
+def test_azure(tmp_path: Path, name: str) -> None:
     content = gzip.compress(AZURE_ROWS) if name.endswith(".gz") else AZURE_ROWS
-    trace = read(write(tmp_path, content, name))  # type: ignore[operator]
+    trace = read_trace(write(tmp_path, content, name))
     np.testing.assert_allclose(trace.arrival_s, [0.0, 4.314579, 4.541877], rtol=0, atol=1e-9)
     np.testing.assert_array_equal(trace.prompt_tokens, [374, 396, 879])
     np.testing.assert_array_equal(trace.output_tokens, [44, 109, 55])
@@ -41,7 +42,7 @@ def test_azure(tmp_path: Path, name: str, read: object) -> None:
 
 
 def test_own_format(tmp_path: Path) -> None:
-    trace = read_csv(write(tmp_path, OWN + b"2.5,10,1\n2.5,11,2\n7e2,12,3\n"))
+    trace = read_trace(write(tmp_path, OWN + b"2.5,10,1\n2.5,11,2\n7e2,12,3\n"))
     np.testing.assert_array_equal(trace.arrival_s, [2.5, 2.5, 700.0])
     np.testing.assert_array_equal(trace.prompt_tokens, [10, 11, 12])
     assert trace.request_class is None
@@ -75,6 +76,7 @@ def test_other_spellings_of_the_same_table(tmp_path: Path, content: bytes) -> No
 
 
 INTEGER = r"expected an integer in \[1, 2147483647\], got "
+LENGTH = r"expected an integer in \[0, 2147483647\], got "
 TIME = "expected a finite number of seconds >= 0, got "
 STAMP = "TIMESTAMP: expected a time like 2023-11-16 18:15:46.6805900, got "
 
@@ -138,7 +140,25 @@ STAMP = "TIMESTAMP: expected a time like 2023-11-16 18:15:46.6805900, got "
         (AZURE + b"yesterday,1,1\n", f"row 2: {STAMP}'yesterday'"),
         (AZURE + b"2023-02-30 00:00:00,1,1\n", f"row 2: {STAMP}'2023-02-30"),
         (AZURE + b"2023-11-16 18:15:46.1234567890,1,1\n", f"row 2: {STAMP}"),
-        (AZURE + b"2023-11-16 18:15:46.5+00:00,1,1\n", f"row 2: {STAMP}"),
+        (AZURE + b"2023-11-16 18:15:46.5+0,1,1\n", f"row 2: {STAMP}"),
+        (AZURE + b"2023-11-16 18:15:46.5+99:00,1,1\n", f"row 2: {STAMP}"),
+        (
+            AZURE + b"2023-10-29 02:59:59,1,1\n2023-10-29 02:00:01,1,1\n",  # the clock is put back
+            "row 3: TIMESTAMP: expected a time at or after that of the row before",
+        ),
+        (
+            AZURE + b"2024-03-31 01:59:59+01:00,1,1\n2024-03-31 03:00:00+02:00,1,1\n",
+            r"row 3: TIMESTAMP: expected the time zone of the first row \(\+01:00\), got '2024-03-31 03",
+        ),
+        (
+            AZURE + b"2024-05-12 00:00:00,1,1\n2024-05-12 00:00:01+00:00,1,1\n",
+            r"row 3: TIMESTAMP: expected the time zone of the first row \(none\)",
+        ),
+        (
+            AZURE + b"2024-05-12 00:00:00+00:00,1,1\n2024-05-12 00:00:01,1,1\n",
+            r"row 3: TIMESTAMP: expected the time zone of the first row \(\+00:00\)",
+        ),
+        (AZURE + b"2024-05-12 00:00:00,1,1\n" + AZURE, f"row 3: {STAMP}'TIMESTAMP'"),  # files put together
         (AZURE + b"0001-01-01 00:00:00,1,1\n", f"row 2: {STAMP}"),
         (AZURE + b"9999-01-01 00:00:00,1,1\n", f"row 2: {STAMP}"),
         (AZURE + b",1,1\n", f"row 2: {STAMP}''"),
@@ -146,8 +166,10 @@ STAMP = "TIMESTAMP: expected a time like 2023-11-16 18:15:46.6805900, got "
             AZURE + b"2023-11-16 18:15:46.2,1,1\n2023-11-16 18:15:46.1,1,1\n",
             "row 3: TIMESTAMP: expected a time at or after that of the row before, got '2023-11-16 18",
         ),
-        (AZURE + b"2023-11-16 18:15:46.2,0,1\r\n", f"row 2: ContextTokens: {INTEGER}'0'"),
-        (AZURE + b"2023-11-16 18:15:46.2,1,x\r\n", f"row 2: GeneratedTokens: {INTEGER}'x'"),
+        (AZURE + b"2023-11-16 18:15:46.2,-1,1\r\n", f"row 2: ContextTokens: {LENGTH}'-1'"),
+        (AZURE + b"2023-11-16 18:15:46.2,1,2147483648\r\n", f"row 2: GeneratedTokens: {LENGTH}'2147"),
+        (AZURE + b"2023-11-16 18:15:46.2,0,1\r\n", "expected at least one request with prompt and output"),
+        (AZURE + b"2023-11-16 18:15:46.2,1,x\r\n", f"row 2: GeneratedTokens: {LENGTH}'x'"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -160,13 +182,6 @@ def test_malformed_content_is_named(tmp_path: Path, content: bytes, message: str
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value).splitlines()) == 1
     str(caught.value).encode("ascii")
-
-
-def test_the_named_readers_refuse_the_other_format(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="missing: 'arrival_s', 'prompt_tokens', 'output_tokens'"):
-        read_csv(write(tmp_path, AZURE_ROWS))
-    with pytest.raises(InputError, match="missing: 'TIMESTAMP', 'ContextTokens', 'GeneratedTokens'"):
-        read_azure(write(tmp_path, OWN + b"0,1,1\n"))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -186,8 +201,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             read_trace(write(tmp_path, broken, "broken.csv.gz"))
 
 
+def parsers(columns: dict[str, csv_table.Column], content: bytes) -> tuple[object, object]:
+    """What the fast parser makes of the rows, and the strict one if the fast one takes them."""
+    fast = csv_table._Table(Path("x.csv"), columns)._parse_fast(content)
+    return fast, fast and csv_table._Table(Path("x.csv"), columns)._parse_strictly(content)
+
+
 FIELDS = st.sampled_from(
-    ["0", "1", "2", "17", "2.5", "-1", "", "nan", "1e2", " 3", "+4", "007", '"5"', "0x1", "x"]
+    ["0", "1", "2", "17", "2.5", "-1", "", "nan", "inf", "NA", "1e2", " 3", "+4", "007", '"5"', "0x1", "x"]
 )
 
 
@@ -196,53 +217,179 @@ FIELDS = st.sampled_from(
     st.lists(st.lists(FIELDS, min_size=2, max_size=4), max_size=4), st.sampled_from(["\n", "\r\n", "\n\n"])
 )
 def test_the_fast_parser_accepts_only_what_the_strict_one_does(rows: list[list[str]], end: str) -> None:
-    content = (OWN.decode() + "".join(",".join(row) + end for row in rows)).encode()
-    fast = readers._parse_fast(content, list(readers.CSV_COLUMNS))
-    if fast is None:
-        return
-    strict = readers._parse_strictly(Path("x.csv"), content, list(readers.CSV_COLUMNS))
-    for name, column in strict.items():
-        np.testing.assert_array_equal(fast[name], column)
-        assert fast[name].dtype == column.dtype
+    content = "".join(",".join(row) + end for row in rows).encode()
+    fast, strict = parsers(own_format.COLUMNS, content)
+    assert_equal_columns(fast, strict)
 
 
-STAMPS = st.sampled_from(
-    [
-        "2023-11-16 18:15:46.6805900",
-        "2023-11-16T18:15:47",
-        "2023-11-17",
-        "2023-11-17 01",
-        "2023-11-17 01:02",
-        "20231118",
-        "2023-11-18 24:00:00",
-        "2023-11-18 00:00:00.",
-        "2023-11-18 23:59:60",
-        "2023-11-18 +01",
-        "1.5",
-    ]
-)
-
-
-@settings(max_examples=200)
-@given(st.lists(STAMPS, min_size=1, max_size=4))
-def test_the_fast_parser_reads_the_time_stamps_that_the_strict_one_does(stamps: list[str]) -> None:
-    content = (AZURE.decode() + "".join(f"{stamp},1,1\r\n" for stamp in stamps)).encode()
-    fast = readers._parse_fast(content, list(readers.AZURE_COLUMNS))
+def assert_equal_columns(fast: object, strict: object) -> None:
+    assert isinstance(fast, dict | None)
     if fast is not None:
-        strict = readers._parse_strictly(Path("x.csv"), content, list(readers.AZURE_COLUMNS))
-        np.testing.assert_array_equal(fast["TIMESTAMP"], strict["TIMESTAMP"])
+        assert isinstance(strict, dict)
+        assert set(fast) == set(strict)
+        for name, column in strict.items():
+            np.testing.assert_array_equal(fast[name], column)
+            assert fast[name].dtype == column.dtype
+
+
+DAYS = st.sampled_from(["2023-11-16", "2023-11-17", "20231118", "1.5"])
+TIMES = st.sampled_from(
+    ["", " 18:15:46.6805900", "T18:15:47", " 01", " 01:02", " 24:00:00", " 00:00:00.", "t01:02:03", " +01"]
+)
+ZONES = st.sampled_from(["", "Z", "z", "+00:00", "+02:00", "-05:30", "+02", "+0200", "+24:00"])
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(DAYS, TIMES, ZONES).map("".join), min_size=1, max_size=3), ZONES)
+def test_the_fast_parser_reads_the_time_stamps_that_the_strict_one_does(stamps: list[str], zone: str) -> None:
+    for ends in ("", zone):
+        content = "".join(f"{stamp}{ends},1,1\r\n" for stamp in stamps).encode()
+        assert_equal_columns(*parsers(azure.COLUMNS, content))
+
+
+WORDS = st.sampled_from(["Conversation log", "API log", " API log", "Api log", "", "1", "a,b", '"API log"'])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["0", "5", "7.5", "x"]), WORDS, WORDS), max_size=3))
+def test_the_fast_parser_reads_the_words_that_the_strict_one_does(rows: list[tuple[str, str, str]]) -> None:
+    content = "".join(f"{time},{model},1,2,3,{log}\n" for time, model, log in rows).encode()
+    assert_equal_columns(*parsers(burstgpt.COLUMNS, content))
 
 
 @given(st.binary(max_size=60))
 def test_random_bytes_never_escape_as_another_error(content: bytes) -> None:
-    for head in (OWN, AZURE, b""):
+    for head in (OWN, AZURE, BURSTGPT, b""):
         with contextlib.suppress(InputError):
-            readers.read_trace_bytes(Path("x.csv"), head + content)
+            read_text(Path("x.csv"), iter([head + content]), 0, "x")
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 37, 100, 10**6])
+def test_the_size_of_chunks_changes_nothing(
+    tmp_path: Path, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK_BYTES", chunk_bytes)
+    rows = [f"2024-05-12 00:00:{s:02}{'.25' * (s % 2)}+00:00,{1 + s},{60 - s}" for s in range(60)]
+    rows[40] = rows[40].replace("41", " 41")  # only the strict parser takes it
+    path = write(tmp_path, AZURE + "\n".join(rows).encode())
+    trace = read_trace(path)
+    np.testing.assert_array_equal(trace.arrival_s, np.arange(60) + np.arange(60) % 2 / 4)
+    np.testing.assert_array_equal(trace.prompt_tokens, np.arange(60) + 1)
+    for bad, row, message in (
+        (59, "2024-05-12 00:00:30+00:00,1,1", "row 61: TIMESTAMP: expected a time at or after"),
+        (50, "2024-05-12 00:00:50+00:00,x,1", "row 52: ContextTokens: "),
+        (50, "2024-05-12 00:00:50+01:00,1,1", "row 52: TIMESTAMP: expected the time zone of the first row"),
+        (50, "", "row 52: expected 3 fields, got a blank line"),
+        (50, "2025-06-12 00:00:50+00:00,1,1", "row 52: TIMESTAMP: expected a time within 366 days"),
+    ):
+        content = [*rows[:bad], row, *rows[bad + 1 :]]
+        if "2025" in row:
+            content = content[: bad + 1]
+        with pytest.raises(InputError, match=message):
+            read_trace(write(tmp_path, AZURE + "\n".join(content).encode()))
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "+05:30", "-08:00"])
+def test_time_stamps_may_have_a_time_zone(tmp_path: Path, zone: str) -> None:
+    """As in the files of 2024, some of whose stamps have no fraction; the clock is the local one."""
+    rows = f"2024-05-12 06:00:00.001163{zone},1452,3\n2024-05-12 06:00:01{zone},584,3\n"
+    trace = read_trace(write(tmp_path, AZURE + rows.encode()))
+    np.testing.assert_allclose(trace.arrival_s, [0.0, 0.998837], rtol=0, atol=1e-9)
+    assert trace.clock_s == pytest.approx(6 * 3600 + 0.001163, abs=1e-9)
+
+
+def test_requests_without_tokens_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = b"2024-05-12 00:00:00,0,4\n2024-05-12 00:00:02,5,6\n2024-05-12 00:00:03,7,0\n"
+    trace = read_trace(write(tmp_path, AZURE + rows))
+    assert trace.repairs == ("dropped 2 requests with 0 prompt or output tokens",)
+    assert trace.arrival_s.tolist() == [2.0]
+    assert trace.span_s == 3.0  # the recording goes on
+    assert trace.clock_s == 0.0
+
+
+BURSTGPT = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+BURSTGPT_ROWS = (
+    b"5,ChatGPT,472,18,490,Conversation log\n"
+    b"45,ChatGPT,1087,0,1087,Conversation log\n"
+    b"45,GPT-4,417,505,922,API log\n"
+    b"86400,GPT-4,1360,1,1361,API log\n"
+)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_burstgpt(tmp_path: Path, packed: bool) -> None:
+    content = BURSTGPT + BURSTGPT_ROWS
+    trace = read_trace(
+        write(tmp_path, gzip.compress(content) if packed else content, "BurstGPT_1.csv" + ".gz" * packed)
+    )
+    assert trace.name == "BurstGPT_1"
+    assert trace.repairs == ("dropped 1 request with 0 prompt or output tokens",)
+    assert trace.arrival_s.tolist() == [5.0, 45.0, 86400.0]
+    assert trace.prompt_tokens.tolist() == [472, 417, 1360]
+    assert trace.output_tokens.tolist() == [18, 505, 1]
+    assert trace.request_class is not None
+    assert trace.request_class.tolist() == [0, 1, 1]
+    assert "3 requests" in repr(trace)
+    assert repr(trace).endswith("; dropped 1 request with 0 prompt or output tokens>")
+
+
+def test_burstgpt_with_sessions_that_begins_in_the_eighth_month(tmp_path: Path) -> None:
+    content = (
+        b"Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        b"19440110.0,1722ac82-0a46-4bf0-aa08-89794e7a2b3f,43,GPT-4,906,446,1352,Conversation log\n"
+        b"19440161.5,,2,ChatGPT,36,29,65,API log\n"
+    )
+    trace = read_trace(write(tmp_path, content))
+    assert trace.arrival_s.tolist() == [110.0, 161.5]  # 225 days are 19,440,000 s
+    assert trace.request_class is not None
+    assert trace.request_class.tolist() == [0, 1]
+    assert trace.repairs == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BURSTGPT, "expected at least one row after the header, got none"),
+        (BURSTGPT.replace(b"Model,", b"") + b"5,1,2,3,API log\n", r"row 1: .* \(missing: 'Model'\)"),
+        (BURSTGPT + b"5,GPT-4,-1,2,3,API log\n", f"row 2: Request tokens: {LENGTH}'-1'"),
+        (BURSTGPT + b"5,GPT-4,1,2147483648,3,API log\n", f"row 2: Response tokens: {LENGTH}'2147483648'"),
+        (BURSTGPT + b"5,GPT-4,1,2.5,3,API log\n", f"row 2: Response tokens: {LENGTH}'2.5'"),
+        (BURSTGPT + b"5,GPT-4,1,2,3,Api log\n", "row 2: Log Type: expected one of Conversation log, API log"),
+        (BURSTGPT + b"5,GPT-4,1,2,3,\n", "row 2: Log Type: expected one of .*, got ''"),
+        (BURSTGPT + b"5,GPT-4,1,2,3\n", "row 2: expected 6 fields"),
+        (BURSTGPT + b"-5,GPT-4,1,2,3,API log\n", f"row 2: Timestamp: {TIME}'-5'"),
+        (BURSTGPT + b"nan,GPT-4,1,2,3,API log\n", f"row 2: Timestamp: {TIME}'nan'"),
+        (
+            BURSTGPT + b"1700158546,GPT-4,1,2,3,API log\n",
+            "row 2: Timestamp: expected seconds since the start of the recording",
+        ),
+        (
+            BURSTGPT + BURSTGPT_ROWS + b"5,GPT-4,1,2,3,API log\n",
+            "row 6: Timestamp: expected a time at or after that of the row before, got '5'",
+        ),
+        (
+            BURSTGPT + b"5,GPT-4,1,0,1,API log\n",
+            "expected at least one request with prompt and output tokens",
+        ),
+    ],
+)
+def test_malformed_burstgpt_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = write(tmp_path, content, "bad.csv")
+    with pytest.raises(InputError, match=message) as caught:
+        read_trace(path)
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_released_files_take_the_fast_path(data_dir: Path) -> None:
-    content = readers.read_bytes(data_dir / "traces" / "azure_llm_2023_conv.csv.gz")
-    assert readers._parse_fast(content, list(readers.AZURE_COLUMNS)) is not None
+    with open_content(data_dir / "traces" / "azure_llm_2023_conv.csv.gz") as stream:
+        content = next(line_chunks(stream))
+    rows = content[content.find(b"\n") + 1 :]
+    assert csv_table._Table(Path("x.csv"), azure.COLUMNS)._parse_fast(rows) is not None
+
+
+def test_burstgpt_takes_the_fast_path() -> None:
+    columns = csv_table._Table(Path("x.csv"), burstgpt.COLUMNS)._parse_fast(BURSTGPT_ROWS)
+    assert columns is not None
+    assert columns["Log Type"].tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from preserve_gym.errors import InputError
 from preserve_gym.traces import Trace, read_trace, scale_rate
+from preserve_gym.traces.prefix_blocks import PrefixBlocks
 
 
 def example(count: int = 500, seed: int = 0, span_s: float = 1000.0) -> Trace:
@@ -54,6 +56,20 @@ def test_scaling_keeps_span_order_and_rate(factor: float, seed: int) -> None:
     part = factor % 1.0
     assert abs(len(scaled) - factor * len(trace)) <= 5 * np.sqrt(len(trace) * part * (1 - part)) + 1e-6
     assert set(requests(scaled)) <= set(requests(trace))
+
+
+def test_repairs_stay_and_prefix_blocks_stay_below_one() -> None:
+    """A copy stands for other users, whose prompts have nothing in common with those of the first."""
+    blocks = PrefixBlocks(np.arange(500, dtype=np.int32), np.arange(501), 512)
+    trace = dataclasses.replace(example(), repairs=("mended",), prefix_blocks=blocks)
+    thinned = scale_rate(trace, 0.5, np.random.default_rng(1))
+    assert thinned.repairs == ("mended",)
+    assert thinned.prefix_blocks is not None
+    np.testing.assert_array_equal(
+        trace.prompt_tokens[[ids[0] for ids in thinned.prefix_blocks]], thinned.prompt_tokens
+    )
+    copied = scale_rate(trace, 2, np.random.default_rng(1))
+    assert (copied.repairs, copied.prefix_blocks) == (("mended",), None)
 
 
 def test_thinning_keeps_requests_as_they_are() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from preserve_gym.errors import InputError
 from preserve_gym.traces import Trace
+from preserve_gym.traces.prefix_blocks import PrefixBlocks
 
 GOOD = {"arrival_s": [0.0, 1.5, 1.5, 9.0], "prompt_tokens": [1, 2, 3, 4], "output_tokens": [5, 6, 7, 8]}
 
@@ -54,6 +55,58 @@ def test_the_callers_arrays_are_copied() -> None:
     arrival_s[0], tokens[0] = 0.5, 9
     assert trace.arrival_s[0] == 0.0
     assert trace.prompt_tokens[0] == 1
+
+
+def test_an_array_that_nobody_can_write_to_is_not_copied() -> None:
+    tokens = np.array([1, 2], np.int32)
+    view = tokens[:]
+    view.flags.writeable = False
+    assert not np.shares_memory(Trace([0.0, 1.0], view, view).prompt_tokens, tokens)
+    trace = make()
+    again = trace.take(slice(1, 3))
+    assert np.shares_memory(again.arrival_s, trace.arrival_s)
+    assert np.shares_memory(again.output_tokens, trace.output_tokens)
+
+
+def blocks() -> PrefixBlocks:
+    return PrefixBlocks(np.array([7, 8, 7, 9, 7, 8, 1], np.int32), np.array([0, 2, 4, 4, 7]), 512)
+
+
+def test_requests_are_taken_with_everything_that_belongs_to_them() -> None:
+    trace = make(
+        request_class=[0, 1, 0, 2], name="a", clock_s=60, repairs=("mended",), prefix_blocks=blocks()
+    )
+    for rows in (slice(1, 4, 2), np.array([1, 3]), np.array([False, True, False, True])):
+        taken = trace.take(rows)
+        assert taken.arrival_s.tolist() == [1.5, 9.0]
+        assert (taken.prompt_tokens.tolist(), taken.output_tokens.tolist()) == ([2, 4], [6, 8])
+        assert taken.request_class is not None
+        assert taken.request_class.tolist() == [1, 2]
+        assert (taken.name, taken.clock_s, taken.span_s, taken.repairs) == ("a", 60.0, 9.0, ("mended",))
+        assert taken.prefix_blocks is not None
+        assert [ids.tolist() for ids in taken.prefix_blocks] == [[7, 9], [7, 8, 1]]
+        assert taken.prefix_blocks.block_tokens == 512
+    assert len(trace.take(slice(0, 0))) == 0
+
+
+def test_slices_keep_repairs_and_prefix_blocks() -> None:
+    trace = make(repairs=("mended",), prefix_blocks=blocks()).slice(1.0, 5.0)
+    assert trace.repairs == ("mended",)
+    assert trace.prefix_blocks is not None
+    assert [ids.tolist() for ids in trace.prefix_blocks] == [[7, 9], []]
+
+
+def test_prefix_blocks_are_those_of_the_requests() -> None:
+    with pytest.raises(InputError, match="prefix_blocks: expected those of 3 requests, got 4"):
+        Trace([0.0, 1.0, 2.0], [1, 1, 1], [1, 1, 1], prefix_blocks=blocks())
+
+
+def test_a_trace_shows_itself_in_a_line() -> None:
+    assert repr(make(name="a")) == "<Trace 'a': 4 requests in 9.0 s>"
+    assert (
+        repr(make(repairs=("dropped 3", "spread 4")))
+        == "<Trace '': 4 requests in 9.0 s; dropped 3; spread 4>"
+    )
 
 
 def test_a_trace_is_pickled_and_replaced() -> None:

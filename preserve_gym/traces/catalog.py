@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from preserve_gym.data import ENVIRONMENT_VARIABLE, data_dir, find_data
 from preserve_gym.errors import InputError
-from preserve_gym.traces.readers import parse_azure, read_bytes, read_trace
+from preserve_gym.traces.files import content_sha256
+from preserve_gym.traces.readers import read_trace
 from preserve_gym.traces.synthetic import synthetic_trace
 from preserve_gym.traces.trace import Trace
 
@@ -48,6 +48,18 @@ _AZURE_URL = (
     + "/data/AzureLLMInferenceTrace_{}.csv"
 )
 _SPLITWISE = 'Patel et al., "Splitwise: Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024'
+_MOONCAKE = (
+    "github.com/kvcache-ai/Mooncake, FAST25-release/traces/{}_trace.jsonl, "
+    "commit 3b5a594133958449a1feaf1c9e0fc1b553e34a28"
+)
+_MOONCAKE_URL = (
+    "https://raw.githubusercontent.com/kvcache-ai/Mooncake/3b5a594133958449a1feaf1c9e0fc1b553e34a28/"
+    "FAST25-release/traces/{}_trace.jsonl"
+)
+_QIN = (
+    'Qin et al., "Mooncake: Trading More Storage for Less Computation - A KVCache-centric Architecture for '
+    'Serving LLM Chatbot", FAST 2025'
+)
 
 DATASETS: dict[str, Dataset] = {
     "azure-2023-conv": Dataset(
@@ -78,6 +90,26 @@ DATASETS: dict[str, Dataset] = {
         rows=8_819,
         sha256="54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e60fe5bb4f2277fb6",
     ),
+    "mooncake-conversation": Dataset(
+        files=("mooncake_conversation.jsonl.gz", "conversation_trace.jsonl", "conversation_trace.jsonl.gz"),
+        source=_MOONCAKE.format("conversation"),
+        url=_MOONCAKE_URL.format("conversation"),
+        size_bytes=3_029_533,
+        licence="Apache-2.0",
+        citation=_QIN,
+        rows=12_031,
+        sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
+    ),
+    "mooncake-synthetic": Dataset(
+        files=("mooncake_synthetic.jsonl.gz", "synthetic_trace.jsonl", "synthetic_trace.jsonl.gz"),
+        source=_MOONCAKE.format("synthetic"),
+        url=_MOONCAKE_URL.format("synthetic"),
+        size_bytes=1_136_313,
+        licence="Apache-2.0",
+        citation=_QIN,
+        rows=3_993,
+        sha256="bd070915a98fc0ed264d7cfef2ce746002eb3076a695ec31ba2674c0111ec131",
+    ),
 }
 
 SYNTHETIC: dict[str, str] = {"synthetic-chat": "chat", "synthetic-code": "code"}
@@ -94,7 +126,7 @@ def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
 
     Args:
         name_or_path: a name of ``trace_names()``, or the path of a file.
-        seed: of a synthetic trace (one day); others do not depend on it.
+        seed: of a synthetic trace (one day), and of arrivals inside coarse time stamps (Mooncake).
 
     Raises:
         InputError: on an unknown name, a data set that is not on this machine (the message says where
@@ -104,10 +136,10 @@ def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
     if name in SYNTHETIC:
         return synthetic_trace(SYNTHETIC[name], seed=seed)
     if name in DATASETS:
-        return _load_dataset(name, DATASETS[name])
+        return _load_dataset(name, DATASETS[name], seed)
     path = Path(name_or_path)
     if name and (path.suffix or path.exists() or len(path.parts) > 1):
-        return read_trace(path)
+        return read_trace(path, seed)
     close = difflib.get_close_matches(name, trace_names(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise InputError(f"trace {name!r}: expected a file or one of {', '.join(trace_names())}{hint}")
@@ -129,7 +161,7 @@ def path_of(dataset: Dataset) -> Path | None:
     return next((path for file in dataset.files if (path := find_data(f"traces/{file}"))), None)
 
 
-def _load_dataset(name: str, dataset: Dataset) -> Trace:
+def _load_dataset(name: str, dataset: Dataset, seed: int) -> Trace:
     path = path_of(dataset)
     if path is None:
         raise InputError(
@@ -137,10 +169,9 @@ def _load_dataset(name: str, dataset: Dataset) -> Trace:
             f"{dataset.source} and puts it at {data_dir() / 'traces' / dataset.files[1]}; or set "
             f"{ENVIRONMENT_VARIABLE} to the folder that holds traces/{dataset.files[0]}"
         )
-    content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest() != dataset.sha256:
+    if content_sha256(path) != dataset.sha256:
         raise InputError(
             f"{path}: expected the original of {name} (decompressed SHA-256 {dataset.sha256[:12]}...), got "
             f"other content; get it again from {dataset.source}, or pass a file of your own by its path"
         )
-    return parse_azure(path, content, name)
+    return read_trace(path, seed, name)

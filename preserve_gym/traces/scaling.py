@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -25,7 +26,8 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator) -> Trace:
     Kept: the span, the mean rate (exactly for whole factors), the joint distribution of lengths.
     Altered: shifted copies average out the rate curve over the span and the bursts, and thinning
     breaks bursts up, so both bring the inter-arrival CV closer to 1 (Azure code 2023: 13.2; eight
-    copies about 4.2, an eighth about 4.8).
+    copies about 4.2, an eighth about 4.8). Prefix blocks are dropped above 1: copies are other users, who
+    would share theirs.
 
     Args:
         trace: the trace.
@@ -65,12 +67,6 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator) -> Trace:
     # Stable, so that requests of one instant keep the order of the copies and of the trace.
     order = np.argsort(arrival_s, kind="stable")
     row = row[order]
-    return Trace(
-        arrival_s=arrival_s[order],
-        prompt_tokens=trace.prompt_tokens[row],
-        output_tokens=trace.output_tokens[row],
-        request_class=None if trace.request_class is None else trace.request_class[row],
-        name=trace.name,
-        clock_s=trace.clock_s,
-        span_s=trace.span_s,
-    )
+    if factor > 1 and trace.prefix_blocks is not None:
+        trace = replace(trace, prefix_blocks=None)
+    return trace.take(row, arrival_s=arrival_s[order])

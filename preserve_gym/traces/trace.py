@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from preserve_gym.errors import InputError
+from preserve_gym.traces.prefix_blocks import PrefixBlocks, Rows
 
 INT32_MAX = 2**31 - 1
 SECONDS_PER_DAY = 86_400.0
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Trace:
-    """Requests in order of arrival, one array per column; the arrays are read-only copies.
+    """Requests in order of arrival, one read-only array per column.
+
+    What the caller could still write to is copied.
 
     Attributes:
         arrival_s: float64[n], seconds since the trace's clock zero, >= 0, never decreasing.
@@ -26,6 +29,8 @@ class Trace:
         name: what it is, for tables, files and error messages.
         clock_s: time of day at ``arrival_s = 0``, seconds since midnight, in [0, 86400).
         span_s: length of the recording in seconds; by default it ends with the last arrival.
+        repairs: what the reader of the file changed or left out, with counts, one sentence each.
+        prefix_blocks: the blocks that each prompt consists of, where the recording has them.
 
     Raises:
         InputError: naming the trace, the field, the row (from 0) and what was expected.
@@ -38,6 +43,8 @@ class Trace:
     name: str
     clock_s: float
     span_s: float
+    repairs: tuple[str, ...]
+    prefix_blocks: PrefixBlocks | None
 
     def __init__(
         self,
@@ -48,13 +55,19 @@ class Trace:
         name: str = "",
         clock_s: float = 0.0,
         span_s: float | None = None,
+        repairs: tuple[str, ...] = (),
+        prefix_blocks: PrefixBlocks | None = None,
     ) -> None:
         self._set("name", name)
+        self._set("repairs", tuple(repairs))
         self._set("arrival_s", self._arrivals(arrival_s))
         self._set("prompt_tokens", self._integers("prompt_tokens", prompt_tokens, 1))
         self._set("output_tokens", self._integers("output_tokens", output_tokens, 1))
         classes = None if request_class is None else self._integers("request_class", request_class, 0)
         self._set("request_class", classes)
+        if prefix_blocks is not None and len(prefix_blocks) != len(self):
+            raise self._error("prefix_blocks", f"those of {len(self)} requests", len(prefix_blocks))
+        self._set("prefix_blocks", prefix_blocks)
         last_s = float(self.arrival_s[-1]) if len(self) else 0.0
         if span_s is not None and not last_s <= span_s < math.inf:
             raise self._error("span_s", f"a finite number >= the last arrival ({last_s:g})", span_s)
@@ -65,6 +78,33 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def __repr__(self) -> str:
+        repairs = "".join(f"; {repair}" for repair in self.repairs)
+        return f"<Trace {self.name!r}: {len(self):,} requests in {self.span_s:,.1f} s{repairs}>"
+
+    def take(
+        self,
+        rows: Rows,
+        arrival_s: ArrayLike | None = None,
+        clock_s: float | None = None,
+        span_s: float | None = None,
+    ) -> Trace:
+        """Some of the requests: a slice, a mask, or row numbers in order of arrival.
+
+        The clock and the span stay as they are; ``arrival_s``, ``clock_s`` and ``span_s`` replace them.
+        """
+        return Trace(
+            arrival_s=self.arrival_s[rows] if arrival_s is None else arrival_s,
+            prompt_tokens=self.prompt_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            request_class=None if self.request_class is None else self.request_class[rows],
+            name=self.name,
+            clock_s=self.clock_s if clock_s is None else clock_s,
+            span_s=self.span_s if span_s is None else span_s,
+            repairs=self.repairs,
+            prefix_blocks=None if self.prefix_blocks is None else self.prefix_blocks.take(rows),
+        )
 
     def row_range(self, start_s: float, end_s: float) -> slice:
         """Rows that arrive in [start_s, end_s), as a slice of the columns."""
@@ -88,13 +128,10 @@ class Trace:
             )
         rows = self.row_range(start_s, end_s)
         span_s = end_s - start_s
-        return Trace(
+        return self.take(
+            rows,
             # Rounding must not carry an arrival past the end of the slice.
             arrival_s=np.minimum(self.arrival_s[rows] - start_s, span_s),
-            prompt_tokens=self.prompt_tokens[rows],
-            output_tokens=self.output_tokens[rows],
-            request_class=None if self.request_class is None else self.request_class[rows],
-            name=self.name,
             clock_s=(self.clock_s + start_s) % SECONDS_PER_DAY,
             span_s=span_s,
         )
@@ -147,7 +184,7 @@ class Trace:
 
     def _arrivals(self, values: ArrayLike) -> NDArray[np.float64]:
         try:
-            array = np.array(values, dtype=np.float64)
+            array = np.array(values, dtype=np.float64, copy=None if _is_frozen(values) else True)
         except (TypeError, ValueError):
             raise InputError(f"{self._where()}: arrival_s: expected numbers (seconds)") from None
         if array.ndim != 1:
@@ -156,7 +193,7 @@ class Trace:
         if bad.any():
             row = int(np.argmax(bad))
             raise self._error("arrival_s", "a finite number of seconds >= 0", array[row], row)
-        falls = np.diff(array) < 0.0
+        falls = array[1:] < array[:-1]
         if falls.any():
             row = int(np.argmax(falls)) + 1
             raise self._error(
@@ -176,8 +213,17 @@ class Trace:
         if array.dtype.kind not in "iuf":
             raise InputError(f"{self._where()}: {name}: expected integers, got {array.dtype} values")
         with np.errstate(invalid="ignore"):
-            bad = ~((array >= least) & (array <= INT32_MAX) & (array == np.floor(array)))
+            bad = (array < least) | (array > INT32_MAX)
+            if array.dtype.kind == "f":
+                bad |= array != np.floor(array)
         if bad.any():
             row = int(np.argmax(bad))
             raise self._error(name, expected, array[row], row)
-        return array.astype(np.int32)
+        return array.astype(np.int32, copy=not _is_frozen(values))
+
+
+def _is_frozen(values: ArrayLike) -> bool:
+    """Whether this is an array that nobody can write to, so that no copy is needed."""
+    if not isinstance(values, np.ndarray) or values.flags.writeable:
+        return False
+    return values.base is None or (isinstance(values.base, np.ndarray) and not values.base.flags.writeable)

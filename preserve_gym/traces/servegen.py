@@ -1,0 +1,211 @@
+"""ServeGen: clients of Alibaba's model services, window by window, and requests generated from them."""
+
+from __future__ import annotations
+
+import math
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preserve_gym.errors import InputError
+from preserve_gym.traces.files import open_content, shown, stem
+from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
+
+WINDOW_S = 600.0
+FAMILIES = ("", "Gamma", "Weibull")
+_MEMBER = re.compile(r"(?:.*/)?chunk-(\d{1,9})-trace\.csv", re.ASCII)
+_NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)"
+_LINE = re.compile(rf"(\d{{1,12}}),{_NUMBER},{_NUMBER},(Gamma|Weibull|),{_NUMBER},{_NUMBER}", re.ASCII)
+_MOST_REQUESTS = 2**31 - 1  # of a client in a window
+
+LengthSampler = Callable[
+    [NDArray[np.int32], NDArray[np.float64], np.random.Generator],
+    tuple[NDArray[np.int32], NDArray[np.int32]],
+]
+"""From client numbers int32[n], arrivals float64[n] on the clock of the recording, and a generator:
+prompt and output tokens, int32[n] each."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClientWindows:
+    """What each client did in each window of 600 s; window k covers [600 k, 600 (k + 1)) seconds.
+
+    Second 0 is a midnight.
+
+    Attributes:
+        name: that of the file.
+        clients: int32[clients], their numbers, rising.
+        requests: int32[windows, clients].
+        cv: float64[windows, clients], coefficient of variation of the inter-arrival times.
+        family: int8[windows, clients], place in ``FAMILIES`` of the fitted inter-arrival distribution;
+            0 where there is no request.
+        shape: float64[windows, clients], its shape parameter.
+        scale_s: float64[windows, clients], its scale parameter, seconds.
+    """
+
+    name: str
+    clients: NDArray[np.int32]
+    requests: NDArray[np.int32]
+    cv: NDArray[np.float64]
+    family: NDArray[np.int8]
+    shape: NDArray[np.float64]
+    scale_s: NDArray[np.float64]
+
+    @property
+    def span_s(self) -> float:
+        """Length of the recording, seconds."""
+        return WINDOW_S * len(self.requests)
+
+    def generate(self, start_s: float, end_s: float, lengths: LengthSampler, seed: int = 0) -> Trace:
+        """Requests that arrive in [start_s, end_s), as a trace that starts at ``start_s``.
+
+        Each client is a renewal process of its own in each window, as in ServeGen's generator: gaps are
+        drawn from the fitted family with the fitted shape and scaled to fill the window, so that the
+        number of requests is that of the recording. The shape gives the CV of the recording for Gamma,
+        for Weibull about 0.8 of it (median). ServeGen starts the first gap with the window; here
+        the window is a circle that is entered at a random moment, so that all of its parts are alike.
+
+        A window is generated alike whichever part of it is asked for. Memory is that of the requests, and
+        of the busiest window.
+
+        Args:
+            start_s, end_s: seconds on the clock of the recording.
+            lengths: gives the tokens of the requests, see ``LengthSampler``; called once for each window.
+            seed: of the arrivals and of the generator that ``lengths`` gets.
+
+        Raises:
+            InputError: unless 0 <= start_s < end_s <= ``span_s``.
+        """
+        if not 0.0 <= start_s < end_s <= self.span_s:
+            raise InputError(
+                f"{self.name}: expected 0 <= start_s < end_s <= {self.span_s:g}, got {start_s!r} and "
+                f"{end_s!r}"
+            )
+        columns: list[tuple[NDArray, ...]] = []
+        for window in range(int(start_s // WINDOW_S), math.ceil(end_s / WINDOW_S)):
+            # One stream for each window, so that it does not depend on where the slice begins.
+            rng = np.random.default_rng([seed, 4, window])
+            client, arrival_s = self._window(window, rng)
+            tokens = lengths(self.clients[client], arrival_s, rng)
+            inside = slice(*np.searchsorted(arrival_s, (start_s, end_s)))
+            columns.append((arrival_s[inside] - start_s, *(column[inside] for column in tokens)))
+        arrival_s, prompt_tokens, output_tokens = (
+            np.concatenate(column) for column in zip(*columns, strict=True)
+        )
+        return Trace(
+            np.minimum(arrival_s, end_s - start_s),
+            prompt_tokens,
+            output_tokens,
+            name=self.name,
+            clock_s=start_s % SECONDS_PER_DAY,
+            span_s=end_s - start_s,
+        )
+
+    def _window(self, window: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Place of the client and time of arrival of each request in a window, in order of arrival."""
+        count = self.requests[window]
+        client = np.repeat(np.arange(len(count)), count)
+        shape = self.shape[window, client]
+        weibull = self.family[window, client] == FAMILIES.index("Weibull")
+        gap = np.empty(len(client))
+        gap[weibull] = rng.weibull(shape[weibull])
+        gap[~weibull] = rng.standard_gamma(shape[~weibull])
+        gap = np.maximum(gap, 1e-300)  # all gaps of a very bursty client may underflow
+        end = np.cumsum(count, dtype=np.int64)
+        present = np.flatnonzero(count)
+        first = (end - count)[present]
+        gap *= np.repeat(WINDOW_S / np.add.reduceat(gap, first), count[present]) if len(present) else 1.0
+        since = np.cumsum(gap)
+        since -= np.repeat(since[first] - gap[first], count[present])
+        phase_s = np.repeat(rng.random(len(present)) * WINDOW_S, count[present])
+        arrival_s = window * WINDOW_S + (since + phase_s) % WINDOW_S
+        arrival_s = np.minimum(arrival_s, np.nextafter((window + 1) * WINDOW_S, 0.0))
+        order = np.argsort(arrival_s, kind="stable")
+        return client[order], arrival_s[order]
+
+
+def read_client_windows(path: str | Path) -> ClientWindows:
+    """Read a tar file of ServeGen's ``chunk-<client>-trace.csv``, plain or gzip-compressed.
+
+    Its lines have no header: start of the window (s), requests/s, CV, ``Gamma``, ``Weibull`` or nothing,
+    shape, scale (s). All clients have the same windows, the first at 0. Other members are skipped.
+
+    Raises:
+        InputError: one line naming file, member, row and what was expected.
+    """
+    path = Path(path)
+    tables: dict[int, NDArray[np.float64]] = {}
+    with open_content(path) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    match = _MEMBER.fullmatch(member.name)
+                    if match is None or not member.isfile():
+                        continue
+                    where = f"{path}: {member.name}"
+                    if int(match[1]) in tables:
+                        raise InputError(f"{where}: expected each client once, got {match[1]} again")
+                    tables[int(match[1])] = _read_client(
+                        where, cast(BinaryIO, archive.extractfile(member)).read()
+                    )
+        except tarfile.TarError as error:
+            raise InputError(f"{path}: expected a tar file, got other content ({error})") from None
+    if not tables:
+        raise InputError(f"{path}: expected members chunk-<client>-trace.csv, got none")
+    clients = sorted(tables)
+    lengths = {len(table) for table in tables.values()}
+    if len(lengths) > 1:
+        raise InputError(
+            f"{path}: expected as many windows of each client, got {min(lengths)} to {max(lengths)}"
+        )
+    requests, cv, family, shape, scale_s = np.stack([tables[client] for client in clients], axis=1).T
+    return ClientWindows(
+        stem(path),
+        np.array(clients, np.int32),
+        requests.T.astype(np.int32),
+        cv.T.copy(),
+        family.T.astype(np.int8),
+        shape.T.copy(),
+        scale_s.T.copy(),
+    )
+
+
+def _read_client(where: str, content: bytes) -> NDArray[np.float64]:
+    """Requests, CV, family, shape and scale of each window, float64[windows, 5]."""
+    rows = []
+    for row, line in enumerate(content.splitlines(), start=1):
+        text = line.decode("utf-8", errors="surrogateescape")
+        match = _LINE.fullmatch(text)
+        if match is None:
+            raise InputError(
+                f"{where}: row {row}: expected second,rate,CV,Gamma or Weibull or nothing,shape,scale, "
+                f"got {shown(text)}"
+            )
+        second, family = int(match[1]), FAMILIES.index(match[4])
+        rate_rps, cv, shape, scale_s = (float(match[place]) for place in (2, 3, 5, 6))
+        requests = round(rate_rps * WINDOW_S) if rate_rps <= _MOST_REQUESTS / WINDOW_S else -1
+        if second != WINDOW_S * (row - 1):
+            raise InputError(f"{where}: row {row}: expected second {WINDOW_S * (row - 1):.0f}, got {second}")
+        if requests < 0 or abs(requests - rate_rps * WINDOW_S) > 0.01:
+            raise InputError(
+                f"{where}: row {row}: expected a rate of k/600 requests/s, at most {_MOST_REQUESTS} "
+                f"requests, got {match[2]}"
+            )
+        used = requests > 0
+        if not (
+            used == (family > 0) and all(math.isfinite(v) and (v > 0) >= used for v in (cv, shape, scale_s))
+        ):
+            raise InputError(
+                f"{where}: row {row}: expected a family with CV, shape and scale > 0 where there are "
+                f"requests, none elsewhere, got {shown(text)}"
+            )
+        rows.append((requests, cv, family, shape, scale_s))
+    if not rows:
+        raise InputError(f"{where}: expected at least one row, got an empty file")
+    return np.array(rows, np.float64)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces import files, load_trace, read_trace
+from preserve_gym.traces import files, load_trace, mooncake, read_trace
 from preserve_gym.traces.readers import read_text
 from preserve_gym.traces.spread import spread_stamps
 
@@ -110,6 +110,41 @@ def test_malformed_lines_are_named(tmp_path: Path, content: bytes, message: str,
         read_trace(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+LINES = st.sampled_from(
+    [
+        *(
+            line(k, 5, 6, ids)
+            for k, ids in ((1, [3]), (2, []), (9, [1, 2]), (-1, [3]), (3, [None]), (3, None))
+        ),
+        *(line(4, 5.0), line(4, 2**31), line(4, True), line(4, 5, 6, [2**31]), line(4, 5, 6, [-1])),
+        line()[:-1],
+        line()[:-2] + b', "timestamp": 1}\n',
+        line()[:-2] + b', "more": 1}\n',
+        line().replace(b", ", b",\n"),
+        line().replace(b"input_", b"input\\u005f"),
+        line().replace(b"\n", b"\r\n"),
+        b"\n",
+        b"{}\n",
+        b"x\n",
+    ]
+)
+
+
+@given(st.lists(LINES, min_size=1, max_size=4), st.integers(0, 3))
+def test_the_fast_parser_accepts_only_what_the_strict_one_does(lines: list[bytes], last_ms: int) -> None:
+    content = b"".join(lines)
+    fast = mooncake._parse_fast(content, last_ms)
+    if fast is not None:
+        strict = mooncake._parse_strictly(Path("x.jsonl"), content, 1, last_ms)
+        for ours, theirs in zip(fast, strict, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_released_files_take_the_fast_path(data_dir: Path) -> None:
+    with files.open_content(data_dir / "traces" / "mooncake_conversation.jsonl.gz") as stream:
+        assert mooncake._parse_fast(next(files.line_chunks(stream)), 0) is not None
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:

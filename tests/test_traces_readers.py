@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -297,6 +299,11 @@ def test_time_stamps_may_have_a_time_zone(tmp_path: Path, zone: str) -> None:
     assert trace.clock_s == pytest.approx(6 * 3600 + 0.001163, abs=1e-9)
 
 
+def test_equal_rows_are_kept(tmp_path: Path) -> None:
+    trace = read_trace(write(tmp_path, AZURE + b"2024-05-12 00:00:00,3,4\n" * 3))
+    assert (len(trace), trace.repairs) == (3, ())
+
+
 def test_requests_without_tokens_are_dropped_and_counted(tmp_path: Path) -> None:
     rows = b"2024-05-12 00:00:00,0,4\n2024-05-12 00:00:02,5,6\n2024-05-12 00:00:03,7,0\n"
     trace = read_trace(write(tmp_path, AZURE + rows))
@@ -420,3 +427,34 @@ def test_released_files(
     assert (output.min(), output.max()) == pytest.approx(output_range, rel=0.005)
     if file == "conv":
         np.testing.assert_allclose(trace.arrival_s[:3], [0.0, 4.314579, 4.541877], rtol=0, atol=1e-9)
+
+
+MEASURE = """
+import resource, sys, time
+from preserve_gym.traces import read_trace
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+read_trace(sys.argv[1])
+before, start_s = peak_mib(), time.process_time()
+trace = read_trace(sys.argv[2])
+print(len(trace), trace.span_s, peak_mib() - before, time.process_time() - start_s)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in other units elsewhere")
+def test_millions_of_rows_need_little_more_than_their_columns(tmp_path: Path) -> None:
+    """Four million rows: 160 MB of text, 61 MiB of columns; a million in about a second."""
+    small = write(tmp_path, AZURE + b"2024-05-12 00:00:00+00:00,1452,3\n", "small.csv")
+    large = tmp_path / "large.csv.gz"
+    with gzip.open(large, "wb", compresslevel=1) as file:
+        file.write(AZURE)
+        for second in range(40):
+            file.write(f"2024-05-12 00:00:{second:02}.001163+00:00,1452,3\n".encode() * 100_000)
+    command = [sys.executable, "-c", MEASURE, str(small), str(large)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows, span_s, more_mib, cpu_s = map(float, output.split())
+    assert (rows, span_s) == (4e6, 39.0)
+    assert more_mib < 61 + 90
+    assert cpu_s < 4 * 2

@@ -74,7 +74,7 @@ def read_mooncake(path: Path, chunks: Iterator[bytes], name: str, seed: int) -> 
 
 
 def _parse_fast(chunk: bytes, last_ms: int) -> _Table | None:
-    """The rows of a chunk. It may refuse a good one, which is then parsed strictly, but accepts no bad one."""
+    """The rows of a chunk. A good one may be refused, and is then parsed strictly; no bad one is taken."""
     try:
         table = pa_json.read_json(
             io.BytesIO(chunk),

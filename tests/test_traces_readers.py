@@ -430,22 +430,22 @@ def test_released_files(
 
 
 MEASURE = """
-import resource, sys, time
+import resource, sys
 from preserve_gym.traces import read_trace
 
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 read_trace(sys.argv[1])
-before, start_s = peak_mib(), time.process_time()
+before = peak_mib()
 trace = read_trace(sys.argv[2])
-print(len(trace), trace.span_s, peak_mib() - before, time.process_time() - start_s)
+print(len(trace), trace.span_s, peak_mib() - before)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in other units elsewhere")
 def test_millions_of_rows_need_little_more_than_their_columns(tmp_path: Path) -> None:
-    """Four million rows: 160 MB of text, 61 MiB of columns; a million in about a second."""
+    """Four million rows: 160 MB of text, 61 MiB of columns."""
     small = write(tmp_path, AZURE + b"2024-05-12 00:00:00+00:00,1452,3\n", "small.csv")
     large = tmp_path / "large.csv.gz"
     with gzip.open(large, "wb", compresslevel=1) as file:
@@ -454,7 +454,6 @@ def test_millions_of_rows_need_little_more_than_their_columns(tmp_path: Path) ->
             file.write(f"2024-05-12 00:00:{second:02}.001163+00:00,1452,3\n".encode() * 100_000)
     command = [sys.executable, "-c", MEASURE, str(small), str(large)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows, span_s, more_mib, cpu_s = map(float, output.split())
+    rows, span_s, more_mib = map(float, output.split())
     assert (rows, span_s) == (4e6, 39.0)
     assert more_mib < 61 + 90
-    assert cpu_s < 4 * 2

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces import read_trace
+from preserve_gym.traces import own_format, read_trace
 
 
 def table(**changes: Any) -> pd.DataFrame:
@@ -86,7 +86,11 @@ TOKENS = r"expected an integer in \[1, 2147483647\], got "
         ),
     ],
 )
-def test_malformed_parquet_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize("batch_rows", [1, 2, 100])
+def test_malformed_parquet_is_named(
+    tmp_path: Path, changes: dict[str, Any], message: str, batch_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_format, "BATCH_ROWS", batch_rows)
     path = write(tmp_path, table(**changes))
     with pytest.raises(InputError, match=message) as caught:
         read_trace(path)

@@ -141,7 +141,7 @@ COUNTS = [[5, 0, 2000], [1, 300, 0], [0, 0, 0], [7, 2, 40]]
 
 
 @pytest.mark.parametrize(
-    ("family", "shape"), [(1, 0.5), (1, 0.007), (2, 0.7), (2, 0.007), (2, 50.0), (1, 4e4)]
+    ("family", "shape"), [(1, 0.5), (1, 0.007), (2, 0.7), (2, 0.007), (2, 50.0), (1, 4e4), (1, 1e-5)]
 )
 def test_each_client_sends_what_it_did_in_each_window(family: int, shape: float) -> None:
     sampler = Sampler()
@@ -193,6 +193,11 @@ def test_gaps_have_the_family_and_its_variation(family: int, shape: float, cv: f
         (family, shape), 0.6931
     )
     assert np.median(gap_s) / gap_s.mean() == pytest.approx(median, rel=0.04)
+
+
+def test_windows_with_the_same_figures_differ() -> None:
+    trace = example([[50], [50]], clients=(0,)).generate(0.0, 1200.0, Sampler())
+    assert not np.isin(np.round(trace.arrival_s[50:] - 600.0, 6), np.round(trace.arrival_s[:50], 6)).any()
 
 
 def test_all_parts_of_a_window_are_alike() -> None:

@@ -22,6 +22,7 @@ COLUMNS = {
     "output_tokens": Column("integer", least=1),
 }
 CLASS = {"class": Column("integer")}
+BATCH_ROWS = 2**20
 
 
 def read_own_csv(path: Path, chunks: Iterator[bytes], name: str) -> Trace:
@@ -41,7 +42,7 @@ def read_own_parquet(path: Path, stream: BinaryIO, name: str) -> Trace:
         file = pq.ParquetFile(stream)
         header = file.schema_arrow.names
         check_header(path, header, tuple(COLUMNS), tuple(CLASS))
-        for batch in file.iter_batches(batch_size=2**20):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
             columns = {column: _numbers(path, batch, column, first_row) for column in header}
             arrival_s = columns["arrival_s"].astype(np.float64)
             falls = np.diff(arrival_s, prepend=last_s) < 0.0

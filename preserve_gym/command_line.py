@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
@@ -33,6 +33,21 @@ def parse(options: Any, arguments: Sequence[str] | None, program: str) -> Any:
         if not end.code:
             raise
         raise InputError(_one_line(complaint.getvalue())) from None
+
+
+def status_of(command: Callable[[], int], interrupted: str = "interrupted") -> int:
+    """Run a command; its exit status, or 1 (the machine refused something), 2 (bad input) or 130 (Ctrl-C)."""
+    try:
+        return command()
+    except InputError as error:
+        complain(str(error))
+        return 2
+    except OSError as error:
+        complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        complain(interrupted)
+        return 130
 
 
 def complain(message: str) -> None:

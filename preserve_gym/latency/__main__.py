@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from preserve_gym.command_line import complain, parse
+from preserve_gym.command_line import parse, status_of
 from preserve_gym.config import InstanceConfig
 from preserve_gym.errors import InputError
 from preserve_gym.latency.instance import Wanted, as_yaml, fit_instance, refit
@@ -82,25 +82,19 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0, 1 (no way on, or a preset differs), 2 (bad input) or 130."""
-    try:
-        options = parse(Command, arguments, PROGRAM)
-        if isinstance(options, FitOptions):
-            return _fit(options)
-        if isinstance(options, RefitOptions):
-            return _refit(options)
-        if isinstance(options, MeasureOptions):
-            print(measure(options))
-            return 0
+    return status_of(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = parse(Command, arguments, PROGRAM)
+    if isinstance(options, FitOptions):
+        return _fit(options)
+    if isinstance(options, RefitOptions):
+        return _refit(options)
+    if isinstance(options, MeasureOptions):
+        print(measure(options))
+    else:
         show_list(Console())
-    except InputError as error:
-        complain(str(error))
-        return 2
-    except OSError as error:
-        complain(str(error))
-        return 1
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 130
     return 0
 
 

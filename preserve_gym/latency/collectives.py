@@ -10,7 +10,6 @@ from __future__ import annotations
 import pandas as pd
 
 from preserve_gym.errors import InputError
-from preserve_gym.latency.models import BYTES_PER_VALUE
 from preserve_gym.latency.parts import Parts, Target
 from preserve_gym.latency.tables import curve
 
@@ -18,7 +17,7 @@ COLUMNS = ("collective", "workers", "bytes", "time_us")
 
 
 def exchange(table: pd.DataFrame, target: Target, source: str) -> Parts:
-    """All-reduces of the hidden states after the embedding and twice a layer, and a gather of the logits."""
+    """All-reduces and gathers."""
     rows = table[table["workers"] == target.tp]
     reduces = rows[rows["collective"] == "all_reduce"]
     if reduces.empty:
@@ -26,11 +25,4 @@ def exchange(table: pd.DataFrame, target: Target, source: str) -> Parts:
     gathers = rows[rows["collective"] == "all_gather"]
     reduce_us = curve(reduces, "bytes", "time_us")
     gather_us = reduce_us if gathers.empty else curve(gathers, "bytes", "time_us")
-    model = target.model
-
-    def seconds(tokens: float, sequences: float) -> float:
-        hidden_bytes = BYTES_PER_VALUE * model.hidden * tokens
-        logits_bytes = BYTES_PER_VALUE * model.vocabulary / target.tp * sequences
-        return 1e-6 * ((2 * model.layers + 1) * reduce_us(hidden_bytes) + gather_us(logits_bytes))
-
-    return Parts(exchange_s=seconds)
+    return Parts(exchange_s=target.exchange_s(reduce_us, gather_us, unit_s=1e-6))

@@ -58,6 +58,23 @@ class Target:
         n, k = (n, k // self.tp) if name in ("attention_output", "down") else (n // self.tp, k)
         return 2.0 * tokens * n * k, float(BYTES_PER_VALUE * (n * k + tokens * (n + k)))
 
+    def exchange_s(
+        self, reduce: Callable[[float], float], gather: Callable[[float], float], unit_s: float
+    ) -> Callable[[float, float], float]:
+        """What the GPUs spend on exchanging data in an iteration, by tokens and sequences.
+
+        An all-reduce of the hidden states after the embedding and twice in every layer, and a gather of the
+        logits. ``reduce`` and ``gather`` give the time of each by a GPU's bytes, in units of ``unit_s``.
+        """
+        model = self.model
+
+        def seconds(tokens: float, sequences: float) -> float:
+            hidden_bytes = BYTES_PER_VALUE * model.hidden * tokens
+            logits_bytes = BYTES_PER_VALUE * model.vocabulary / self.tp * sequences
+            return unit_s * ((2 * model.layers + 1) * reduce(hidden_bytes) + gather(logits_bytes))
+
+        return seconds
+
     def attention(self, pairs: float, kv_tokens: float) -> tuple[float, float]:
         """Operations and bytes moved in one layer, by query-key pairs and tokens read from the cache."""
         heads = self.model.heads / self.tp

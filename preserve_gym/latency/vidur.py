@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from preserve_gym.errors import InputError
-from preserve_gym.latency.models import BYTES_PER_VALUE, model_name
+from preserve_gym.latency.models import model_name
 from preserve_gym.latency.parts import Parts, Target
 from preserve_gym.latency.tables import curve, surface
 
@@ -139,23 +139,15 @@ def attention(table: pd.DataFrame, target: Target, source: str) -> Parts:
 
 
 def all_reduce(table: pd.DataFrame, target: Target, source: str) -> Parts:
-    """Two all-reduces of the hidden states a layer, one after the embedding, and a gather of the logits.
+    """All-reduces, and the gather of the logits, of which there is no measurement.
 
     Among GPUs of one node. A size takes no longer than any larger one: medians of small sizes scatter by a
-    factor of four. The gather, of which there is no measurement, is given the time of an all-reduce of a
-    GPU's share.
+    factor of four. The gather is given the time of an all-reduce of a GPU's share.
     """
     in_a_node = table[table["devices_per_node"] == table["num_workers"]]
     rows = _of_degree(in_a_node, "num_workers", target.tp, source)
     ms = curve(rows, "size", "time_stats.all_reduce.median", rising=True)
-    model = target.model
-
-    def seconds(tokens: float, sequences: float) -> float:
-        reduced = BYTES_PER_VALUE * model.hidden * tokens
-        gathered = BYTES_PER_VALUE * model.vocabulary / target.tp * sequences
-        return 1e-3 * ((2 * model.layers + 1) * ms(reduced) + ms(gathered))
-
-    return Parts(exchange_s=seconds)
+    return Parts(exchange_s=target.exchange_s(ms, ms, unit_s=1e-3))
 
 
 def cpu_overheads(table: pd.DataFrame, target: Target, source: str) -> Parts:

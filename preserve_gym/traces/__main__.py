@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from preserve_gym.command_line import complain, parse
+from preserve_gym.command_line import parse, status_of
 from preserve_gym.data import data_dir
 from preserve_gym.errors import InputError
 from preserve_gym.traces.catalog import DATASETS, SYNTHETIC, Dataset, find_dataset, load_trace, path_of
@@ -58,25 +58,19 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0, 1 (no way on, or a file is not the original), 2 or 130."""
-    try:
-        options = parse(Command, arguments, PROGRAM)
-        if isinstance(options, InfoOptions):
-            _info(options.name)
-        elif isinstance(options, FetchOptions):
-            _fetch(options.names)
-        elif isinstance(options, VerifyOptions):
-            return _verify()
-        else:
-            _list()
-    except InputError as error:
-        complain(str(error))
-        return 2
-    except OSError as error:
-        complain(str(error))
-        return 1
-    except KeyboardInterrupt:
-        complain("interrupted; the same command goes on from there")
-        return 130
+    return status_of(lambda: _run(arguments), "interrupted; the same command goes on from there")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = parse(Command, arguments, PROGRAM)
+    if isinstance(options, InfoOptions):
+        _info(options.name)
+    elif isinstance(options, FetchOptions):
+        _fetch(options.names)
+    elif isinstance(options, VerifyOptions):
+        return _verify()
+    else:
+        _list()
     return 0
 
 

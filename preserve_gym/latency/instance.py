@@ -179,8 +179,7 @@ def profile_paths(preset: Preset) -> list[Path]:
 
 def target_of(preset: Preset) -> Target:
     """What the law of a preset is made for."""
-    gpus = find_gpu(preset.gpu), find_gpu(preset.recipe.measured_on)
-    return Target(find_model(preset.model), gpus[0], preset.tp, gpus[1])
+    return wanted_of(preset).target()
 
 
 def profile_of(preset: Preset) -> Operators | Iterations:

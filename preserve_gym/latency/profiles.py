@@ -12,7 +12,6 @@ import pandas as pd
 
 from preserve_gym.errors import InputError
 from preserve_gym.latency import aiconfigurator, collectives, iterations, llmservingsim, vidur
-from preserve_gym.latency.batch import Batch
 from preserve_gym.latency.iterations import Iterations
 from preserve_gym.latency.models import BYTES_PER_VALUE
 from preserve_gym.latency.parts import Operators, Parts, Target
@@ -333,15 +332,13 @@ def _check_iterations(whole: Iterations, target: Target, known: Format, source: 
     if len({batch.tokens for batch in whole.batches}) < 2:
         raise InputError(f"{source}: expected batches of different numbers of tokens")
     for batch, seconds, place in zip(whole.batches, whole.seconds, whole.places, strict=True):
-        _check_time(float(seconds), least_time_s(batch, target), _SLOWER, place, target, known, source)
-
-
-def least_time_s(batch: Batch, target: Target) -> float:
-    """What the roofline of the target's card gives for a batch without its attention, s."""
-    return _layers_s(batch.tokens, target)
+        # Without its attention.
+        least_s = _layers_s(batch.tokens, target)
+        _check_time(float(seconds), least_s, _SLOWER, place, target, known, source)
 
 
 def _layers_s(tokens: float, target: Target) -> float:
+    """What the roofline of the target's card gives for so many tokens without their attention, s."""
     model = target.model
     products = [target.matrix_product(name, tokens) for name in model.matrices if name != "head"]
     return model.layers * sum(target.gpu.roofline_s(*product) for product in products)

@@ -24,8 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preserve_gym.traces import Trace, read_trace, synthetic_trace
-from preserve_gym.traces.synthetic import BIN_S
-from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES, Modulation, ServiceFit, Silence
+from preserve_gym.traces.modulation import BIN_S, Modulation, Silence
+from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES, ServiceFit
 
 FloatArray = NDArray[np.float64]
 SOURCES = {"chat": "conv", "code": "code"}
@@ -98,7 +98,7 @@ def fit_silence(arrival_s: FloatArray) -> tuple[Silence, FloatArray]:
     busy_mean = gap[~is_idle].sum() / (is_idle.sum() + 1)
     # Two exponentials of equal weight with the mean and the second moment of the idle periods.
     total = 2 * idle.mean()
-    half_difference = np.sqrt(2 * (idle**2).mean() - total**2) / 2
+    half_difference = min(np.sqrt(max(2 * (idle**2).mean() - total**2, 0.0)), total) / 2
     short, long = total / 2 - half_difference, total / 2 + half_difference
     busy_clock = np.r_[0.0, np.cumsum(np.where(is_idle, 0.0, gap))]
     busy_mean, short, long = (round(float(mean), 1) for mean in (busy_mean, short, long))

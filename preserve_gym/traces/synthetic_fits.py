@@ -17,32 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Modulation:
-    """A log-normal Ornstein-Uhlenbeck process: standard deviation of the log, correlation time."""
-
-    log_std: float
-    correlation_s: float
-
-
-@dataclass(frozen=True)
-class Silence:
-    """A service that alternates between busy and idle periods.
-
-    Busy periods are exponential. An idle one lasts ``idle_min_s`` plus an exponential time whose mean
-    is ``idle_short_s`` or ``idle_long_s`` with equal probability.
-    """
-
-    busy_mean_s: float
-    idle_min_s: float
-    idle_short_s: float
-    idle_long_s: float
-
-    @property
-    def idle_mean_s(self) -> float:
-        """Mean of the idle periods."""
-        return self.idle_min_s + (self.idle_short_s + self.idle_long_s) / 2
+from preserve_gym.traces.length_mix import LengthMix
+from preserve_gym.traces.modulation import ArrivalPattern, Modulation, Silence
 
 
 @dataclass(frozen=True)
@@ -68,6 +44,18 @@ class ServiceFit:
     length_correlation: float
     prompt_quantiles: tuple[int, ...]
     output_quantiles: tuple[int, ...]
+
+    @property
+    def pattern(self) -> ArrivalPattern:
+        """How the rate moves around its profile."""
+        return ArrivalPattern((self.swell, self.ripple), self.bin_variance, self.silence)
+
+    @property
+    def lengths(self) -> LengthMix:
+        """Tokens of the requests."""
+        return LengthMix(
+            QUANTILE_LEVELS, self.prompt_quantiles, self.output_quantiles, self.length_correlation
+        )
 
 
 # fmt: off

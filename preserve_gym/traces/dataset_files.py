@@ -54,8 +54,8 @@ def dataset_path(name: str) -> Path:
     found = _sha256(path, file.st_mtime_ns, file.st_size, dataset.clients > 0)
     if found != dataset.sha256:
         raise InputError(
-            f"{path}: expected the {dataset.kind} of {name} (SHA-256 of the content {dataset.sha256[:12]}...), got "
-            f"other content; get it again from {dataset.source}, or pass a file of your own by its path"
+            f"{path}: expected the {dataset.kind} of {name} (SHA-256 {dataset.sha256[:12]}...), got other "
+            f"content; remove it: {_how_to_get(name, dataset)}; or pass a file of your own by its path"
         )
     return path
 

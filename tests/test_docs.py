@@ -292,6 +292,22 @@ def test_trace_names() -> None:
             assert f"{DATASETS[name].rows:,} requests" in meaning
 
 
+def test_data_sets_that_are_not_traces() -> None:
+    readers = {"lengths": "read_lengths", "client windows": "read_client_windows"}
+    rows = table_of(TRACES, "Data sets that are not traces")
+    assert [(name, kind, reader) for name, _, kind, reader in rows] == [
+        (name, dataset.kind, readers.get(dataset.holds, "pandas.read_csv"))
+        for name, dataset in DATASETS.items()
+        if dataset.holds != "requests"
+    ]
+    for name, held, *_ in rows:
+        dataset = DATASETS[name]
+        if dataset.holds == "lengths":
+            assert held.startswith(f"{dataset.rows:,} pairs of lengths")
+        elif dataset.holds == "client windows":
+            assert held == f"{dataset.clients} clients in {dataset.rows // dataset.clients:,} windows"
+
+
 def test_presets() -> None:
     rows, _ = tables_of(GPU, "The presets")
     assert rows == [

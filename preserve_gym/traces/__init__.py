@@ -1,6 +1,9 @@
 """Traces of requests: reading, scaling, and a synthetic workload for where there is no data."""
 
-from preserve_gym.traces.catalog import DATASETS, Dataset, load_trace, trace_names
+from preserve_gym.traces.catalog import load_trace, trace_names
+from preserve_gym.traces.dataset import Dataset
+from preserve_gym.traces.dataset_files import dataset_path
+from preserve_gym.traces.datasets import DATASETS
 from preserve_gym.traces.lengths import Lengths, read_lengths
 from preserve_gym.traces.readers import read_trace
 from preserve_gym.traces.scaling import scale_rate
@@ -15,6 +18,7 @@ __all__ = [
     "LengthSampler",
     "Lengths",
     "Trace",
+    "dataset_path",
     "load_trace",
     "read_client_windows",
     "read_lengths",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -140,22 +141,7 @@ def read_client_windows(path: str | Path) -> ClientWindows:
         InputError: one line naming file, member, row and what was expected.
     """
     path = Path(path)
-    tables: dict[int, NDArray[np.float64]] = {}
-    with open_content(path) as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for member in archive:
-                    match = _MEMBER.fullmatch(member.name)
-                    if match is None or not member.isfile():
-                        continue
-                    where = f"{path}: {member.name}"
-                    if int(match[1]) in tables:
-                        raise InputError(f"{where}: expected each client once, got {match[1]} again")
-                    tables[int(match[1])] = _read_client(
-                        where, cast(BinaryIO, archive.extractfile(member)).read()
-                    )
-        except tarfile.TarError as error:
-            raise InputError(f"{path}: expected a tar file, got other content ({error})") from None
+    tables = {client: _read_client(where, content) for client, where, content in client_files(path)}
     if not tables:
         raise InputError(f"{path}: expected members chunk-<client>-trace.csv, got none")
     clients = sorted(tables)
@@ -174,6 +160,47 @@ def read_client_windows(path: str | Path) -> ClientWindows:
         shape.T.copy(),
         scale_s.T.copy(),
     )
+
+
+def client_files(path: Path) -> Iterator[tuple[int, str, bytes]]:
+    """Client, place for errors, and content of each ``chunk-<client>-trace.csv`` in a tar file.
+
+    Raises:
+        InputError: if it is no tar file, plain or gzip-compressed, or has a client twice.
+    """
+    seen: set[int] = set()
+    with open_content(path) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    match = _MEMBER.fullmatch(member.name)
+                    if match is None or not member.isfile():
+                        continue
+                    client, where = int(match[1]), f"{path}: {member.name}"
+                    if client in seen:
+                        raise InputError(f"{where}: expected each client once, got {match[1]} again")
+                    seen.add(client)
+                    yield client, where, cast(BinaryIO, archive.extractfile(member)).read()
+        except tarfile.TarError as error:
+            raise InputError(f"{path}: expected a tar file, got other content ({error})") from None
+
+
+def clients_sha256(files: Iterable[tuple[int, bytes]]) -> str:
+    """SHA-256 that identifies the files of all clients, however and in whichever order they are packed.
+
+    It is that of what ``sha256sum`` prints for the files ``chunk-<client>-trace.csv`` in order of client.
+
+    Args:
+        files: client and content of each.
+    """
+    lines = {client: hashlib.sha256(content).hexdigest() for client, content in files}
+    text = "".join(f"{lines[client]}  {client_file(client)}\n" for client in sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def client_file(client: int) -> str:
+    """Name of the file of a client."""
+    return f"chunk-{client}-trace.csv"
 
 
 def _read_client(where: str, content: bytes) -> NDArray[np.float64]:

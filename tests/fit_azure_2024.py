@@ -51,7 +51,11 @@ def minute_sigma(table: pd.DataFrame) -> float:
     slope = np.abs(np.gradient(rate))
     best = min(
         (
-            float(np.median(np.abs(np.log((width + slope + 3.2 * np.sqrt(sigma**2 * rate**2 + rate)) / extent))[calm])),
+            float(
+                np.median(
+                    np.abs(np.log((width + slope + 3.2 * np.sqrt(sigma**2 * rate**2 + rate)) / extent))[calm]
+                )
+            ),
             float(sigma),
         )
         for width in np.arange(0.0, 200.0, 10.0)
@@ -65,9 +69,7 @@ def _around_hours(counts: FloatArray) -> FloatArray:
     hours = counts.reshape(-1, 6).mean(axis=1)
     line = np.interp(np.arange(len(counts)), np.arange(len(hours)) * 6 + 2.5, hours)
     residual = np.log(counts / line)
-    return np.array(
-        [residual.std(), *(np.corrcoef(residual[:-k], residual[k:])[0, 1] for k in (1, 2, 3))]
-    )
+    return np.array([residual.std(), *(np.corrcoef(residual[:-k], residual[k:])[0, 1] for k in (1, 2, 3))])
 
 
 def fit_slow(table: pd.DataFrame) -> Modulation:
@@ -146,8 +148,13 @@ def fit_burstgpt(traces: Path) -> Modulation:
     # The hour's own mean is taken off, so all of it is a little lower.
     taus = np.arange(30.0, 1800.0, 10.0)
     misfit = [
-        float(((np.exp(-60 * lags / tau) - fit_synthetic.averaged(np.array([3600 / tau]))) * variance - shared) @
-              ((np.exp(-60 * lags / tau) - fit_synthetic.averaged(np.array([3600 / tau]))) * variance - shared))
+        float(
+            ((np.exp(-60 * lags / tau) - fit_synthetic.averaged(np.array([3600 / tau]))) * variance - shared)
+            @ (
+                (np.exp(-60 * lags / tau) - fit_synthetic.averaged(np.array([3600 / tau]))) * variance
+                - shared
+            )
+        )
         for tau in taus
     ]
     return Modulation(round(float(np.sqrt(np.log1p(variance))), 2), float(taus[np.argmin(misfit)]))

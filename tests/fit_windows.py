@@ -104,4 +104,6 @@ def window_counts(trace: Trace, window_s: float) -> WindowCounts:
     prompt_mean, output_mean = (
         np.bincount(window, tokens, n) / requests for tokens in (whole.prompt_tokens, whole.output_tokens)
     )
-    return WindowCounts(trace.name, "from its windows", window_s, trace.clock_s, requests, prompt_mean, output_mean)
+    return WindowCounts(
+        trace.name, "from its windows", window_s, trace.clock_s, requests, prompt_mean, output_mean
+    )

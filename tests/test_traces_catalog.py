@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from preserve_gym.errors import InputError
+from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces import (
     DATASETS,
     catalog,
@@ -123,12 +124,36 @@ def test_synthetic_traces_have_a_seed() -> None:
     assert trace.name == "synthetic-code"
 
 
-def test_a_generated_trace_gets_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalog.GENERATED, "mine", lambda seed: synthetic_trace("chat", seed=seed + 1))
-    assert trace_names()[-1] == "mine"
-    np.testing.assert_array_equal(
-        load_trace("mine", seed=2).arrival_s, load_trace("synthetic-chat", 3).arrival_s
-    )
+def test_a_generated_trace_gets_the_seed_and_the_scale() -> None:
+    day, twice = (load_trace("synthetic-chat", seed=3, service_scale=scale) for scale in (1.0, 2.0))
+    np.testing.assert_array_equal(day.arrival_s, synthetic_trace("chat", seed=3).arrival_s)
+    assert len(twice) == pytest.approx(2 * len(day), rel=0.01)
+
+
+@pytest.mark.parametrize("name", list(GENERATED))
+def test_every_generated_trace(name: str, data_dir: Path) -> None:
+    generated = GENERATED[name]
+    assert set(generated.needs) <= set(DATASETS)
+    trace, again, other = (load_trace(name, seed=seed, service_scale=0.02) for seed in (1, 1, 2))
+    assert trace.name == name.removesuffix("-week")
+    assert len(trace) > 100
+    for column in ("arrival_s", "prompt_tokens", "output_tokens"):
+        np.testing.assert_array_equal(getattr(trace, column), getattr(again, column))
+    assert not np.array_equal(trace.arrival_s[:50], other.arrival_s[:50])
+    if any(DATASETS[need].kind == "estimate" for need in generated.needs):
+        assert "estimate" in repr(trace)
+        assert "estimate" in generated.about
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_out_of_range_is_refused(scale: float) -> None:
+    with pytest.raises(InputError, match=r"service_scale: expected a finite number > 0"):
+        load_trace("synthetic-chat", service_scale=scale)
+
+
+def test_a_recorded_trace_has_one_scale() -> None:
+    with pytest.raises(InputError, match=r"service_scale: expected 1 for the trace 'azure-2023-conv'"):
+        load_trace("azure-2023-conv", service_scale=2.0)
 
 
 @pytest.mark.parametrize("name", list(DATASETS))

@@ -14,7 +14,7 @@ from preserve_gym import load_trace
 from preserve_gym.data import ENVIRONMENT_VARIABLE
 from preserve_gym.traces import DATASETS, dataset_path, read_client_windows
 from preserve_gym.traces.__main__ import main
-from preserve_gym.traces.catalog import GENERATED
+from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces.servegen import client_files
 from tests.file_server import Server
 
@@ -52,7 +52,16 @@ def test_list(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert others[0] == f"{dataset.rows:,}"
             assert others[2:] == [dataset.licence, "no"]
         else:
-            assert (holds, kind, others) == ("requests", "generated", [])
+            here = "no" if GENERATED[name].needs else "yes"
+            assert (holds, kind, others) == ("requests", "generated", [here])
+
+
+def test_info_of_a_generated_trace(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "azure-2024-conv-from-10min"]) == 0
+    shown = capsys.readouterr().out
+    assert "generated: a week of Azure's conv service from counts of 10 minutes (an estimate)" in shown
+    assert "needs     azure-2024-10min" in shown
+    assert DATASETS["azure-2024-10min"].made in shown
 
 
 def test_info(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
-from preserve_gym.traces.catalog import GENERATED
+from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path, fetch_path, find_dataset, path_of
 from preserve_gym.traces.datasets import DATASETS
@@ -85,8 +85,9 @@ def _list() -> None:
         size = decimal(dataset.size_bytes)
         here = "yes" if path_of(dataset) else "no"
         table.add_row(name, dataset.holds, dataset.kind, f"{dataset.rows:,}", size, dataset.licence, here)
-    for name in GENERATED:
-        table.add_row(name, "requests", "generated", "", "", "", "")
+    for name, generated in GENERATED.items():
+        here = "no" if any(path_of(DATASETS[need]) is None for need in generated.needs) else "yes"
+        table.add_row(name, "requests", "generated", "", "", "", here)
     console = Console()
     # A table that is cut off is of no use to what reads it from a pipe.
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
@@ -94,6 +95,14 @@ def _list() -> None:
 
 
 def _info(name: str) -> None:
+    if name in GENERATED:
+        needs = GENERATED[name].needs
+        print(f"holds     requests\nkind      generated: {GENERATED[name].about}")
+        print(f"needs     {', '.join(needs) or 'nothing'}")
+        for need in needs:
+            print(f"\n{need}")
+            _info(need)
+        return
     dataset = find_dataset(name)
     path = path_of(dataset)
     absent = f"no; {PROGRAM} fetch {name}" if dataset.url else f"no; {dataset.no_url}"

@@ -28,9 +28,7 @@ from preserve_gym.traces.window_counts import WindowCounts
 # The weekday (0 is Monday) on which each service's recording starts; hours of the file are UTC + 4.
 _FIRST_DAY = {"conv": 6, "code": 4}
 _FILE_ZONE = pd.Timedelta(hours=4)
-_HOURLY_NOTE = (
-    "generated from the counts of hours (an aggregate); where a request lies in its hour and its tokens are drawn"
-)
+_HOURLY_NOTE = "generated from the counts of hours (an aggregate); where a request lies in its hour and its tokens are drawn"
 _10MIN_NOTE = (
     "generated from an estimate of the counts of 10-minute windows; where a request lies in its window and its "
     "tokens are drawn"

@@ -23,9 +23,7 @@ from preserve_gym.traces.window_counts import WindowCounts
 
 PATTERN = ArrivalPattern((Modulation(log_std=0.34, correlation_s=440.0),))
 KINDS = ("conversation", "api")
-_NOTE = (
-    "generated from the counts of hours (an aggregate); where a request lies in its hour and its tokens are drawn"
-)
+_NOTE = "generated from the counts of hours (an aggregate); where a request lies in its hour and its tokens are drawn"
 
 
 def hourly_counts(hourly: Path, daily: Path, kind: str) -> WindowCounts:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import math
 from pathlib import Path
 
 from preserve_gym.errors import InputError
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path
 from preserve_gym.traces.datasets import DATASETS
+from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces.readers import read_trace
-from preserve_gym.traces.synthetic import synthetic_trace
 from preserve_gym.traces.trace import Trace
-
-GENERATED: dict[str, Callable[[int], Trace]] = {
-    "synthetic-chat": lambda seed: synthetic_trace("chat", seed=seed),
-    "synthetic-code": lambda seed: synthetic_trace("code", seed=seed),
-}
-"""Name to the function that generates the trace from a seed."""
 
 _READERS = {
     "lengths": "preserve_gym.traces.read_lengths",
@@ -33,21 +27,30 @@ def trace_names() -> tuple[str, ...]:
     return (*(name for name, dataset in DATASETS.items() if dataset.holds == "requests"), *GENERATED)
 
 
-def load_trace(name_or_path: str | Path, seed: int = 0) -> Trace:
+def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1.0) -> Trace:
     """A trace by catalog name, or from a file of any format that ``read_trace`` knows.
 
     Args:
         name_or_path: a name of ``trace_names()``, or the path of a file.
         seed: of a generated trace, and of arrivals inside coarse time stamps (Mooncake).
+        service_scale: size of a generated service relative to the recorded one; what that means is said
+            where it is generated (``WindowCounts.generate``, ``servegen_trace``, ``synthetic_trace``).
 
     Raises:
-        InputError: on an unknown name, a data set that holds no requests or is not on this machine (the
+        InputError: on a ``service_scale`` for a recorded trace, an unknown name, a data set that holds no requests or is not on this machine (the
             message says what reads it, or where to get it), a file that is not the original of its data
             set, or a malformed file.
     """
     name = str(name_or_path)
+    if not (math.isfinite(service_scale) and service_scale > 0):
+        raise InputError(f"service_scale: expected a finite number > 0, got {service_scale!r}")
     if name in GENERATED:
-        return GENERATED[name](seed)
+        return GENERATED[name].generate(seed, service_scale)
+    if service_scale != 1.0:
+        raise InputError(
+            f"service_scale: expected 1 for the trace {name!r}, as only generated ones have another size, got "
+            f"{service_scale!r}; rate_scale thins or superposes any trace"
+        )
     if name in DATASETS:
         return _load_dataset(name, DATASETS[name], seed)
     path = Path(name_or_path)

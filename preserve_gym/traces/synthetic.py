@@ -2,8 +2,8 @@
 
 Arrivals are a doubly stochastic Poisson process. Its rate is the product of independent parts:
 
-* the mean rate, and its profile over a weekday (hourly means, linear between the hours' centres,
-  periodic);
+* the mean rate, and its profile over a weekday and over a day of the weekend (hourly means, linear between
+  the hours' centres);
 * a *swell* over hours and a *ripple* over seconds to minutes: log-normal Ornstein-Uhlenbeck processes
   with unit mean;
 * for the code service, *silence*: the service alternates between exponential busy periods and idle
@@ -42,6 +42,7 @@ def synthetic_trace(
     kind: str,
     *,
     duration_s: float = SECONDS_PER_DAY,
+    start_day: int = 1,
     start_clock_s: float = 0.0,
     mean_rate_rps: float | None = None,
     seed: int = 0,
@@ -51,6 +52,7 @@ def synthetic_trace(
     Args:
         kind: ``chat`` (long answers, a smooth rate) or ``code`` (short answers, bursts and silence).
         duration_s: span of the trace in seconds, at most 31 days.
+        start_day: weekday on which it starts, 0 for Monday to 6; Tuesday by default.
         start_clock_s: time of day at which it starts, seconds since midnight UTC.
         mean_rate_rps: expected requests per second over a whole weekday, 8 (chat) and 4 (code) by
             default; a part of the day has its own mean.
@@ -69,6 +71,8 @@ def synthetic_trace(
         raise InputError(
             f"synthetic trace: start_clock_s: expected seconds in [0, 86400), got {start_clock_s!r}"
         )
+    if not (isinstance(start_day, Integral) and 0 <= start_day <= 6):
+        raise InputError(f"synthetic trace: start_day: expected a weekday from 0 to 6, got {start_day!r}")
     if not (isinstance(seed, Integral) and seed >= 0):
         raise InputError(f"synthetic trace: seed: expected an integer >= 0, got {seed!r}")
     # A stream for each part, so that the lengths do not move when the rate does.
@@ -76,7 +80,8 @@ def synthetic_trace(
     process, counts, lengths = (np.random.default_rng(child) for child in root.spawn(3))
 
     edges = np.append(np.arange(0.0, duration_s, BIN_S), duration_s)
-    relative = _profile(fit, edges, start_clock_s) * fit.pattern.relative_rate(edges, process)
+    start_s = start_day * SECONDS_PER_DAY + start_clock_s
+    relative = _profile(fit, edges, start_s) * fit.pattern.relative_rate(edges, process)
     expected = rate * np.diff(edges) * relative
     count = counts.poisson(expected)
     first, width = np.repeat(edges[:-1], count), np.repeat(np.diff(edges), count)
@@ -103,13 +108,9 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _profile(fit: ServiceFit, edges_s: FloatArray, start_clock_s: float) -> FloatArray:
-    """Rate of the profile over its mean in each bin, float64[bins]."""
-    centres_s = (edges_s[:-1] + edges_s[1:]) / 2
-    profile = np.asarray(fit.hourly_rate)
-    relative = np.interp(
-        (start_clock_s + centres_s) / 3600 % 24,
-        np.arange(-0.5, 25),
-        np.r_[profile[-1], profile, profile[0]],
-    )
-    return relative / profile.mean()
+def _profile(fit: ServiceFit, edges_s: FloatArray, start_s: float) -> FloatArray:
+    """Rate over that of a mean weekday in each bin, float64[bins]; ``start_s`` counts from Monday 0:00."""
+    hours = np.r_[np.tile(fit.hourly_rate, 5), np.tile(fit.weekend_rate, 2)]
+    centres_h = (start_s + (edges_s[:-1] + edges_s[1:]) / 2) / 3600 % len(hours)
+    relative = np.interp(centres_h, np.arange(-0.5, len(hours) + 1), np.r_[hours[-1], hours, hours[0]])
+    return relative / np.mean(fit.hourly_rate)

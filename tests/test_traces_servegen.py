@@ -213,6 +213,9 @@ def test_a_scaled_rate_thins_each_client_in_each_window() -> None:
     )
     assert few.mean() == pytest.approx(1.4, abs=0.1)
     assert few.var() == pytest.approx(1.4 * 0.8, rel=0.1)
+    # Windows alike in the recording are thinned each for itself.
+    alike = example([[1000]] * 20, clients=(0,)).generate(0.0, 12_000.0, Sampler(), rate_scale=0.5)
+    assert len(set(np.bincount((alike.arrival_s // 600).astype(int)))) > 5
 
 
 def test_a_scaled_rate_keeps_slices_parts_of_the_whole() -> None:
@@ -251,6 +254,7 @@ def test_more_requests_than_fit_are_refused() -> None:
     with pytest.raises(InputError, match=message):
         windows.generate(0.0, 1200.0, Sampler())
     assert len(windows.generate(600.0, 1200.0, Sampler())) == 10
+    assert 5 < len(windows.generate(0.0, 1200.0, Sampler(), rate_scale=1e-8)) < 50
 
 
 def test_empty_windows_are_counted() -> None:

@@ -81,8 +81,9 @@ def test_a_client_that_is_not_in_the_table_borrows_by_the_requests_of_the_block(
 
 @pytest.mark.usefixtures("_small_table")
 def test_lengths_are_at_least_one_token(tmp_path: Path) -> None:
-    (tmp_path / "m-large.csv").write_text(TABLE.replace("10,40,40", "1,1,1").replace("100 50", "1 1"))
-    assert draw(recording([1, 1, 1], [1, 1, 1]), client=3, arrival_s=0.0).min() == 1
+    (tmp_path / "m-large.csv").write_text(TABLE.replace("100 50", "0.1 1"))
+    assert draw(recording([1, 1, 1], [1, 1, 1]), client=3, arrival_s=0.0)[0].max() == 1
+    assert draw(recording([1, 1, 1], [1, 1, 1]), client=3, arrival_s=0.0)[0].min() == 1
 
 
 @pytest.mark.usefixtures("_small_table")

@@ -84,6 +84,9 @@ class ClientWindows:
         does: the number of its requests in a window is binomial, of those of the recording with
         probability ``rate_scale``, and its gaps are longer. A burst then has as many requests as before
         and lasts longer, whereas thinning the finished requests (``scale_rate``) makes bursts smaller.
+        Twelve hours of m-large at 1/20: mean CV of a client in a window 1.97 against 1.20 (2.36 at full
+        rate), variance over mean of the counts in 1 s, 10 s, 60 s and 600 s 3.9, 12.8, 51 and 434 against
+        2.1, 8.7, 44 and 428 (22, 155, 868 and 8,551).
 
         A window is generated alike whichever part of it is asked for. Memory is that of the requests, and
         of the busiest window. Windows without any request stay empty; ``Trace.repairs`` counts them.

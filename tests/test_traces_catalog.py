@@ -98,7 +98,7 @@ def test_other_content_under_the_name_of_a_data_set_is_refused(traces: Path) -> 
             "azure-2023-con",
             r"expected a file or one of azure-2023-conv, .* \(did you mean azure-2023-conv\?\)$",
         ),
-        ("zzz", "trace 'zzz': expected a file or one of .*, synthetic-code$"),
+        ("zzz", "trace 'zzz': expected a file or one of .*, sharegpt-poisson$"),
         ("", "trace '': expected a file or one of"),
         ("mine.csv", r"^mine\.csv: no such file$"),
         ("folder/mine", "^folder.mine: no such file$"),
@@ -133,9 +133,10 @@ def test_a_generated_trace_gets_the_seed_and_the_scale() -> None:
 @pytest.mark.parametrize("name", list(GENERATED))
 def test_every_generated_trace(name: str, data_dir: Path) -> None:
     generated = GENERATED[name]
+    scale = 0.0002 if "servegen" in name else 0.02
     assert set(generated.needs) <= set(DATASETS)
-    trace, again, other = (load_trace(name, seed=seed, service_scale=0.02) for seed in (1, 1, 2))
-    assert trace.name == name.removesuffix("-week")
+    trace, again, other = (load_trace(name, seed=seed, service_scale=scale) for seed in (1, 1, 2))
+    assert trace.name == name
     assert len(trace) > 100
     for column in ("arrival_s", "prompt_tokens", "output_tokens"):
         np.testing.assert_array_equal(getattr(trace, column), getattr(again, column))

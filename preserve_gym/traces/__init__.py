@@ -1,6 +1,7 @@
 """Traces of requests: reading, scaling, and a synthetic workload for where there is no data."""
 
 from preserve_gym.traces.catalog import load_trace, trace_names
+from preserve_gym.traces.client_lengths import ClientLengths, servegen_trace
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path
 from preserve_gym.traces.datasets import DATASETS
@@ -13,6 +14,7 @@ from preserve_gym.traces.trace import Trace
 
 __all__ = [
     "DATASETS",
+    "ClientLengths",
     "ClientWindows",
     "Dataset",
     "LengthSampler",
@@ -24,6 +26,7 @@ __all__ = [
     "read_lengths",
     "read_trace",
     "scale_rate",
+    "servegen_trace",
     "synthetic_trace",
     "trace_names",
 ]

@@ -45,7 +45,7 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
     if not (math.isfinite(service_scale) and service_scale > 0):
         raise InputError(f"service_scale: expected a finite number > 0, got {service_scale!r}")
     if name in GENERATED:
-        return GENERATED[name].generate(seed, service_scale)
+        return GENERATED[name].generate(seed, service_scale).take(slice(None), name=name)
     if service_scale != 1.0:
         raise InputError(
             f"service_scale: expected 1 for the trace {name!r}, as only generated ones have another size, got "

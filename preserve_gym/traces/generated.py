@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from preserve_gym.traces import azure_2024, burstgpt_hours
+from preserve_gym.traces.client_lengths import servegen_trace
 from preserve_gym.traces.dataset_files import dataset_path
 from preserve_gym.traces.lengths import read_lengths
 from preserve_gym.traces.synthetic import synthetic_trace
@@ -59,6 +60,15 @@ def _azure_2024(service: str, data_set: str) -> GeneratedTrace:
     )
 
 
+def _servegen(model: str) -> GeneratedTrace:
+    data_set = f"servegen-{model}"
+    return GeneratedTrace(
+        f"two weeks of Alibaba's {model} from its clients' counts of 10 minutes; service_scale up to 1",
+        lambda seed, scale: servegen_trace(model, dataset_path(data_set), seed=seed, rate_scale=scale),
+        (data_set,),
+    )
+
+
 def _sharegpt_poisson(seed: int, scale: float) -> Trace:
     return read_lengths(dataset_path("sharegpt-10k")).poisson(_SHAREGPT_RATE_RPS * scale, 7200.0, seed)
 
@@ -72,6 +82,7 @@ GENERATED: dict[str, GeneratedTrace] = {
     "azure-2024-code-from-hourly": _azure_2024("code", "azure-2024-hourly"),
     "azure-2024-conv-from-10min": _azure_2024("conv", "azure-2024-10min"),
     "azure-2024-code-from-10min": _azure_2024("code", "azure-2024-10min"),
+    **{f"servegen-{model}-from-windows": _servegen(model) for model in ("m-large", "m-mid", "m-small")},
     "burstgpt-from-hourly": GeneratedTrace(
         "two months of BurstGPT from counts of hours (an aggregate)",
         lambda seed, scale: burstgpt_hours.trace_from_hourly(

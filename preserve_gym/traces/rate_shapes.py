@@ -29,10 +29,10 @@ def modulate_rate(
 ) -> Trace:
     """The trace with its rate multiplied by ``factor_at`` the time, over the same span.
 
-    Below 1, requests are thinned. Above 1, copies are laid over the trace. Each copy is shifted by a lag of its
-    own, ``MIN_LAG_S`` to ``MAX_LAG_S`` forwards or backwards (in traces shorter than twice the longest lag,
-    1/20 to 1/2 of their span), and what passes one end comes in at the other. A request of copy k (the trace
-    itself is copy 0) is kept with probability ``factor_at(its new time) - k``, clipped to [0, 1].
+    Below 1, requests are thinned. Above 1, copies are laid over the trace. Each copy is shifted by a lag of
+    its own, ``MIN_LAG_S`` to ``MAX_LAG_S`` forwards or backwards (in a trace shorter than twice the longest
+    lag, 1/20 to 1/2 of its span), and what passes one end comes in at the other. A request of copy k (the
+    trace itself is copy 0) is kept with probability ``factor_at(its new time) - k``, clipped to [0, 1].
 
     Kept: the span, which prompt comes with which output, the rate curve at the scale of the longest lag and
     above, and where the factor is 1 every request. Altered: the rate where the factor is not 1; above 1 it is
@@ -52,10 +52,9 @@ def modulate_rate(
     for copy in range(max(math.ceil(peak), 1)):
         arrival_s = _shifted(trace, rng) if copy else trace.arrival_s
         factor = factor_at(arrival_s)
-        if not np.all(factor >= 0.0):
-            raise InputError(
-                f"rate factor: expected numbers >= 0, got {float(factor[~(factor >= 0.0)][0])!r}"
-            )
+        good = factor >= 0.0
+        if not good.all():
+            raise InputError(f"rate factor: expected numbers >= 0, got {float(factor[~good][0])!r}")
         kept = np.flatnonzero(rng.random(len(trace)) < factor - copy)
         total += len(kept)
         if total > MAX_REQUESTS:

@@ -56,12 +56,13 @@ class Transform(ABC):
 
     def _check_seed(self, name: str) -> None:
         value: Any = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < 2**63:
+        integer: Any = Integral
+        if isinstance(value, bool) or not isinstance(value, integer) or not 0 <= value < 2**63:
             raise self._error(name, "an integer in [0, 2**63)", value)
         object.__setattr__(self, name, int(value))
 
     def _refuse_slice(self, start_s: float) -> None:
         if start_s != 0.0:
             raise InputError(
-                f"{type(self).__name__}: expected the whole recording, got a slice of it from {start_s:g} s on"
+                f"{type(self).__name__}: expected the whole recording, got the slice from {start_s:g} s on"
             )

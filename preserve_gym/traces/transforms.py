@@ -113,9 +113,9 @@ def mix_traces(trace: Trace, other: Trace) -> Trace:
     """The requests of two services in one trace, told apart by their class.
 
     The clock zeros of both lie on each other, whatever their times of day; ``clock_s`` and the span are those
-    of the first, and what the other has after its end is left out. Requests of the first keep their class, or
-    get 0 where they have none; all of the other get the next free one. Prefix blocks are dropped: the ids of two
-    recordings mean different blocks.
+    of the first, and what the other has from its end on is left out. Requests of the first keep their class,
+    or get 0 where they have none; all of the other get the next free one. Prefix blocks are dropped: an id
+    means another block in each recording.
 
     Raises:
         InputError: if the other is shorter than the first.
@@ -201,7 +201,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
 
 
 def make_transform(value: Transform | Mapping[str, Any]) -> Transform:
-    """A transform from a mapping of its ``kind`` and its fields, as in YAML; a transform is returned as it is.
+    """A transform from a mapping of its ``kind`` and its fields, as in YAML; a transform is left as it is.
 
     Raises:
         InputError: on an unknown kind, a field that it does not have or lacks, or a value that it refuses.
@@ -214,7 +214,7 @@ def make_transform(value: Transform | Mapping[str, Any]) -> Transform:
     if "kind" not in fields:
         raise InputError(f"transform: expected a kind, one of {', '.join(TRANSFORMS)}, got {fields!r}")
     kind = fields.pop("kind")
-    if kind not in TRANSFORMS:
+    if not isinstance(kind, str) or kind not in TRANSFORMS:
         raise InputError(
             f"transform: kind: expected one of {', '.join(TRANSFORMS)}, got {kind!r}{_hint(kind, TRANSFORMS)}"
         )
@@ -222,9 +222,8 @@ def make_transform(value: Transform | Mapping[str, Any]) -> Transform:
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in fields:
         if name not in known:
-            raise InputError(
-                f"{cls.__name__}.{name}: no such field; expected one of {', '.join(known)}{_hint(name, known)}"
-            )
+            expected = f"expected one of {', '.join(known)}{_hint(name, known)}"
+            raise InputError(f"{cls.__name__}.{name}: no such field; {expected}")
     for name, field in known.items():
         if name not in fields and field.default is dataclasses.MISSING:
             raise InputError(f"{cls.__name__}.{name}: expected a value, as it has no default")

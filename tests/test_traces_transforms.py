@@ -219,13 +219,15 @@ def test_amplitude_one_reaches_only_long_and_only_short() -> None:
 
 def test_halves_are_by_work_and_ties_by_row() -> None:
     trace = Trace([25.0] * 4, [1, 9, 5, 5], [9, 1, 5, 6], span_s=100.0)  # work 10, 10, 10, 11
-    seen = {
-        tuple(pair)
-        for seed in range(50)
-        for drifted in [apply(LengthDrift(period_s=100.0, amplitude=1.0), trace, seed)]
-        for pair in zip(drifted.prompt_tokens.tolist(), drifted.output_tokens.tolist(), strict=True)
-    }
-    assert seen == {(5, 5), (5, 6)}
+    for phase_s, half in ((0.0, {(5, 5), (5, 6)}), (50.0, {(1, 9), (9, 1)})):
+        drift = LengthDrift(period_s=100.0, amplitude=1.0, phase_s=phase_s)
+        seen = {
+            pair
+            for seed in range(50)
+            for drifted in [apply(drift, trace, seed)]
+            for pair in zip(drifted.prompt_tokens.tolist(), drifted.output_tokens.tolist(), strict=True)
+        }
+        assert seen == half
 
 
 def test_drift_of_a_slice_draws_from_the_slice() -> None:

@@ -257,6 +257,12 @@ def test_empty_and_instant_traces() -> None:
     np.testing.assert_array_equal(shaped.prompt_tokens, np.tile(instant.prompt_tokens, 3))
 
 
+def test_equal_times_keep_the_order_of_the_trace() -> None:
+    trace = Trace(np.repeat(np.arange(20.0), 50), np.arange(1, 1001), np.ones(1000, int))
+    thinned = apply(Step(at_s=0.0, factor=0.9), trace)
+    assert (np.diff(thinned.prompt_tokens) > 0).all()
+
+
 def test_repairs_stay_and_prefix_blocks_stay_without_copies() -> None:
     blocks = PrefixBlocks(np.arange(500, dtype=np.int32), np.arange(501), 512)
     trace = dataclasses.replace(example(500), repairs=("mended",), prefix_blocks=blocks)

@@ -13,10 +13,8 @@ import pandas as pd
 import pytest
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces import (
     DATASETS,
-    catalog,
     dataset_path,
     load_trace,
     read_client_windows,
@@ -25,6 +23,7 @@ from preserve_gym.traces import (
     trace_names,
 )
 from preserve_gym.traces.files import content_sha256
+from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces.servegen import client_files
 
 CONTENT = b"TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n"
@@ -49,8 +48,7 @@ def test_names() -> None:
         "burstgpt",
         "mooncake-conversation",
         "mooncake-synthetic",
-        "synthetic-chat",
-        "synthetic-code",
+        *GENERATED,
     )
 
 

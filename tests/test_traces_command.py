@@ -161,7 +161,7 @@ def test_fetched_client_windows_can_be_read(
     [
         (["fetch"], "expected at least one of azure-2023-conv"),
         (["fetch", NAME, "azure-2023-cnv"], "'azure-2023-cnv': expected one of"),
-        (["info", "synthetic-chat"], "'synthetic-chat': expected one of"),
+        (["info", "synthetic-cht"], "'synthetic-cht': expected one of"),
         (["get"], "get"),
         ([], "Missing subcommand Expected one of"),
     ],

@@ -137,7 +137,9 @@ class TestModulation:
         edges = np.arange(0.0, 200_000.0, BIN_S)
         share = silence.busy_share(edges, np.random.default_rng(0))
         assert share.mean() == pytest.approx(1.0, abs=0.05)
-        assert (share == 0).mean() == pytest.approx(silence.idle_mean_s / (8.0 + silence.idle_mean_s), abs=0.05)
+        assert (share == 0).mean() == pytest.approx(
+            silence.idle_mean_s / (8.0 + silence.idle_mean_s), abs=0.05
+        )
 
 
 class TestLengthMix:

@@ -16,11 +16,11 @@ from rich.table import Table
 
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
-from preserve_gym.traces.generated import GENERATED
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path, fetch_path, find_dataset, path_of
 from preserve_gym.traces.datasets import DATASETS
 from preserve_gym.traces.fetch import download, download_clients
+from preserve_gym.traces.generated import GENERATED
 
 PROGRAM = "python -m preserve_gym.traces"
 

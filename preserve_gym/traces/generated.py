@@ -13,7 +13,6 @@ from preserve_gym.traces.synthetic import synthetic_trace
 from preserve_gym.traces.synthetic_fits import SERVICES
 from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
 
-
 # The middle of the rates of PreServe's routing experiment.
 _SHAREGPT_RATE_RPS = 9.5
 

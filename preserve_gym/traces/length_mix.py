@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 # Exponents u -> u**e of the quantile level; the mean falls as they rise.
-_EXPONENTS = np.geomspace(1 / 8, 8, 257)
+_EXPONENTS = np.geomspace(1 / 16, 16, 257)
 _POINTS = (np.arange(20_000) + 0.5) / 20_000
 
 
@@ -47,7 +47,7 @@ class LengthMix:
             prompt_mean, output_mean: float64[size], the mean of the distribution that each request's tokens
                 come from; None: that of the table. The level u of the table's quantile becomes u**e with the e
                 that gives this mean, so that limits and favourite lengths of the service stay and only
-                how often they occur changes. Means are clipped to what e in [1/8, 8] gives.
+                how often they occur changes. Means are clipped to what e in [1/16, 16] gives.
         """
         u, w = rng.random((2, size))
         # Farlie-Gumbel-Morgenstern, theta = 3 * Spearman's correlation: the conditional distribution of

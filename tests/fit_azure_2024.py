@@ -1,18 +1,20 @@
-"""Fits the figures of ``preserve_gym.traces.azure_2024`` and ``burstgpt_hours`` to published aggregates.
+"""Fits the figures of ``azure_2024`` and ``burstgpt_hours`` to published aggregates.
 
 Run as ``python -m tests.fit_azure_2024`` with the data folder in ``PRESERVE_GYM_DATA``.
 
-Method. *Within a minute to ten*: ``rpm_min_est`` and ``rpm_max_est`` are the edges of a plotted line near each
-10-minute window: the slowest and the fastest of about 14 minutes, and the width of the line between. Over
-the calmer half of the windows, width + slope + 3.2 * sqrt(sigma^2 r^2 + r) is fitted to max - min (r requests
-per minute; 3.2 is the mean range of 14 standard normals; the last r is Poisson's variance). The relative error is about the
-same at all rates, so sigma is a property of the service. *Slow part* (only needed where an hour's count is all
-that is known): standard deviation and autocorrelation of the 10-minute counts around a line through the hours'
-means, and the process that shows the same when it is drawn.
+Method. *Within a minute to ten*: ``rpm_min_est`` and ``rpm_max_est`` are the edges of a plotted line near
+each 10-minute window: the slowest and the fastest of about 14 minutes, and the width of the line between.
+Over the calmer half of the windows, width + slope + 3.2 * sqrt(sigma^2 r^2 + r) is fitted to max - min (r
+requests per minute; 3.2 is the mean range of 14 standard normals; the last r is Poisson's variance). The
+relative error is about the same at all rates, so sigma is a property of the service. *Slow part* (only
+needed where an hour's count is all that is known): standard deviation and autocorrelation of the
+10-minute counts around a line through the hours' means, and the process that shows the same when it is
+drawn.
 *Below a minute* nothing is published. The 2023 hours say what it is like there for a service of an eighth
 and an eleventh of the size; their variance is divided by that. The rest of sigma gets a correlation time of
-60 s. *BurstGPT*: variance of the tokens of minutes within the hours of the first week, over hours of at least 60 requests, against
-1/requests: the intercept is that of the rate, its correlation time from the autocorrelation of the minutes.
+60 s. *BurstGPT*: variance of the tokens of minutes within the hours of the first week, over hours of at least
+60 requests, against 1/requests: the intercept is that of the rate, its correlation time from the
+autocorrelation of the minutes.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 Run as ``python -m tests.fit_synthetic`` with the data folder in ``PRESERVE_GYM_DATA``: prints the
 figures that the module records and, for each service, what generated hours show beside the real hour.
 
-Method. *Lengths*: empirical quantiles and Spearman's correlation of the 2023 hour. *Profile*: hourly
-counts of Monday to Friday 2024, averaged over the days, and of Saturday and Sunday. *Swell*: log of an hour's count over the
-profile; its standard deviation, and the exponential that fits its autocorrelation at 1, 2, 3 and 6 h.
+Method. *Lengths*: empirical quantiles and Spearman's correlation of the 2023 hour. *Profiles*: hourly
+counts of Monday to Friday 2024, averaged over the days, and of Saturday and Sunday. *Swell*: log of a
+weekday hour's count over the profile; its standard deviation, and the exponential that fits its
+autocorrelation at 1, 2, 3 and 6 h.
 *Silence* (code only): gaps of the 2023 hour longer than ``IDLE_MIN_S``; means of busy and idle
 periods and the second moment of the idle ones. *Ripple and bin noise*: the relative variance of the
 rate over windows of 0.5 to 120 s (counts less Poisson, silence cut out), by least squares of the
@@ -69,7 +70,10 @@ def rank_correlation(trace: Trace) -> float:
 
 
 def hours_of_2024(kind: str, traces: Path, *, weekend: bool) -> pd.DataFrame:
-    """Requests of each hour of the weekdays or the weekend of 2024 (UTC): columns hour, requests, in order of time."""
+    """Requests of each hour of the weekdays or the weekend of 2024 (UTC), in order of time.
+
+    Columns hour, requests.
+    """
     week = pd.read_csv(traces / "azure_llm_2024_hourly.csv.gz", parse_dates=["time_gst"])
     start = week["time_gst"] - pd.Timedelta(hours=4)
     table = pd.DataFrame({"start": start, "requests": week[f"requests_{SOURCES[kind]}"]}).sort_values("start")

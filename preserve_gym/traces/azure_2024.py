@@ -1,15 +1,16 @@
 """Azure's LLM services of May 2024: a week each, generated from published sums.
 
-The requests themselves are public but large (16.8 and 27.3 million rows); ``load_trace("azure-2024-conv")`` reads
-them where they are. Here the week is generated from two small files:
+The requests themselves are public but large (16.8 and 27.3 million rows); ``load_trace("azure-2024-conv")``
+reads them where they are. Here the week is generated from two small files:
 
 * ``azure-2024-hourly``: exact requests of each service and hour, exact tokens of both services together
   (an aggregate);
 * ``azure-2024-10min``: the same hours divided into 10-minute windows and between the services after
   published figures (an estimate).
 
-Source of both: AzureLLMInferenceDataset2024 (Stojkovic et al., "DynamoLLM", HPCA 2025; CC BY 4.0). The figures in
-``SERVICES`` are fitted to them and to the services of 2023 by ``tests/fit_azure_2024.py``, which a test runs again.
+Source of both: AzureLLMInferenceDataset2024 (Stojkovic et al., "DynamoLLM", HPCA 2025; CC BY 4.0). The
+figures in ``SERVICES`` are fitted to them and to the services of 2023 by ``tests/fit_azure_2024.py``, which a
+test runs again.
 """
 
 from __future__ import annotations
@@ -28,11 +29,9 @@ from preserve_gym.traces.window_counts import WindowCounts
 # The weekday (0 is Monday) on which each service's recording starts; hours of the file are UTC + 4.
 _FIRST_DAY = {"conv": 6, "code": 4}
 _FILE_ZONE = pd.Timedelta(hours=4)
-_HOURLY_NOTE = "generated from the counts of hours (an aggregate); where a request lies in its hour and its tokens are drawn"
-_10MIN_NOTE = (
-    "generated from an estimate of the counts of 10-minute windows; where a request lies in its window and its "
-    "tokens are drawn"
-)
+_DRAWN = "where a request lies in it and its tokens are drawn"
+_HOURLY_NOTE = f"generated from the count of each hour (an aggregate); {_DRAWN}"
+_10MIN_NOTE = f"generated from an estimate of the count of each 10 minutes; {_DRAWN}"
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ SERVICES: dict[str, Service] = {
 def hourly_counts(path: Path, service: str) -> WindowCounts:
     """The hours of a service's week from ``azure-2024-hourly``.
 
-    Only the tokens of both services together are published. A code request answers with 18 tokens in the mean
-    throughout; prompts of both services are longer or shorter than in the week's mean by the same factor.
+    Only the tokens of both services together are published. A code request answers with 18 tokens in the
+    mean throughout; prompts of both services are longer or shorter than in the week's mean by one factor.
 
     Args:
         path: of the file.

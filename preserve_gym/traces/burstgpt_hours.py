@@ -1,12 +1,12 @@
 """BurstGPT's first two months, generated from the counts of hours.
 
-The requests are public (``load_trace("burstgpt")`` reads them where they are); here they are generated from two small
-tables of third parties, ``burstgpt-hourly`` (requests by kind and hour) and ``burstgpt-daily`` (tokens of a
-day). Source: Wang et al., "BurstGPT", KDD 2025 (CC BY 4.0). Requests that failed are included.
+The requests are public (``load_trace("burstgpt")`` reads them where they are); here they are generated from
+two small tables of third parties, ``burstgpt-hourly`` (requests by kind and hour) and ``burstgpt-daily``
+(tokens of a day). Source: Wang et al., "BurstGPT", KDD 2025 (CC BY 4.0). Requests that failed are included.
 
-What is assumed beyond the tables: the ripple is that of the minutes of the first week, when nearly all requests were
-conversation (``tests/fit_azure_2024.py``); lengths have the shape of Azure's conversation service of 2023, moved
-so that the tokens of each day come out.
+What is assumed beyond the tables: the ripple is that of the minutes of the first week, when nearly all
+requests were conversation (``tests/fit_azure_2024.py``); lengths have the shape of Azure's conversation
+service of 2023, moved so that the tokens of each day come out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from preserve_gym.traces.window_counts import WindowCounts
 
 PATTERN = ArrivalPattern((Modulation(log_std=0.34, correlation_s=440.0),))
 KINDS = ("conversation", "api")
-_NOTE = "generated from the counts of hours (an aggregate); where a request lies in its hour and its tokens are drawn"
+_NOTE = (
+    "generated from the count of each hour (an aggregate); where a request lies in it and its size are drawn"
+)
 
 
 def hourly_counts(hourly: Path, daily: Path, kind: str) -> WindowCounts:

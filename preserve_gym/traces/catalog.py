@@ -37,9 +37,9 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
             where it is generated (``WindowCounts.generate``, ``servegen_trace``, ``synthetic_trace``).
 
     Raises:
-        InputError: on a ``service_scale`` for a recorded trace, an unknown name, a data set that holds no requests or is not on this machine (the
-            message says what reads it, or where to get it), a file that is not the original of its data
-            set, or a malformed file.
+        InputError: on a ``service_scale`` for a recorded trace, an unknown name, a data set that holds no
+            requests or is not on this machine (the message says what reads it, or where to get it), a file
+            that is not the original of its data set, or a malformed file.
     """
     name = str(name_or_path)
     if not (math.isfinite(service_scale) and service_scale > 0):
@@ -48,8 +48,8 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
         return GENERATED[name].generate(seed, service_scale).take(slice(None), name=name)
     if service_scale != 1.0:
         raise InputError(
-            f"service_scale: expected 1 for the trace {name!r}, as only generated ones have another size, got "
-            f"{service_scale!r}; rate_scale thins or superposes any trace"
+            f"service_scale: expected 1 for the trace {name!r}, as only generated ones have another size, "
+            f"got {service_scale!r}; rate_scale thins or superposes any trace"
         )
     if name in DATASETS:
         return _load_dataset(name, DATASETS[name], seed)
@@ -58,7 +58,9 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
         return read_trace(path, seed)
     close = difflib.get_close_matches(name, trace_names(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise InputError(f"trace {name!r}: expected a file or one of {', '.join(trace_names())}{hint}")
+    raise InputError(
+        f"trace {name!r}: expected a file, or a name that python -m preserve_gym.traces list shows{hint}"
+    )
 
 
 def _load_dataset(name: str, dataset: Dataset, seed: int) -> Trace:

@@ -45,9 +45,9 @@ class LengthMix:
             size: requests.
             rng: draws them.
             prompt_mean, output_mean: float64[size], the mean of the distribution that each request's tokens
-                come from; None: that of the table. The level u of the table's quantile becomes u**e with the e
-                that gives this mean, so that limits and favourite lengths of the service stay and only
-                how often they occur changes. Means are clipped to what e in [1/16, 16] gives.
+                come from; None: that of the table. The level u of the table's quantile becomes u**e with
+                the e that gives this mean, so that limits and favourite lengths of the service stay and
+                only how often they occur changes. Means are clipped to what e in [1/16, 16] gives.
         """
         u, w = rng.random((2, size))
         # Farlie-Gumbel-Morgenstern, theta = 3 * Spearman's correlation: the conditional distribution of

@@ -45,17 +45,17 @@ class WindowCounts:
         """A trace with the counts of the recording.
 
         Arrivals are a doubly stochastic Poisson process, given the counts: the rate follows the counts
-        (linear between the centres of the windows) times ``pattern``, and the requests of a window are spread
-        over it in proportion. Each window has exactly its count. Token lengths are drawn from
+        (linear between the centres of the windows) times ``pattern``, and the requests of a window are
+        spread over it in proportion. Each window has exactly its count. Token lengths are drawn from
         ``lengths``, with the means of the window where they are known.
 
         Args:
             pattern: how the rate moves inside the windows, at ``rate_scale`` 1.
             lengths: of the requests.
             rate_scale: a service with this many times the users: each request is kept with this
-                probability (above 1, counts are multiplied and rounded at random), and since fewer users average
-                out less, the variance of every part of ``pattern`` is divided by it. The curve over the
-                windows stays.
+                probability (above 1, counts are multiplied and rounded at random), and since fewer users
+                average out less, the variance of every part of ``pattern`` is divided by it. The curve
+                over the windows stays.
             seed: of everything that is drawn.
 
         Raises:
@@ -104,8 +104,8 @@ class WindowCounts:
         placed: np.random.Generator,
     ) -> FloatArray:
         bins = round(self.window_s / BIN_S)
-        edges_s = np.arange(len(count) * bins + 1) * BIN_S
-        trend = np.interp(
+        edges_s: FloatArray = np.arange(len(count) * bins + 1, dtype=np.float64) * BIN_S
+        trend: FloatArray = np.interp(
             (edges_s[:-1] + edges_s[1:]) / 2, (np.arange(len(count)) + 0.5) * self.window_s, self.requests
         )
         # A window in which the service would be silent throughout still has its requests.

@@ -24,7 +24,8 @@ from preserve_gym.traces.window_counts import WindowCounts
 PATTERN = ArrivalPattern((Modulation(log_std=0.34, correlation_s=440.0),))
 KINDS = ("conversation", "api")
 _NOTE = (
-    "generated from the count of each hour (an aggregate); where a request lies in it and its size are drawn"
+    "generated from the count of each hour (an aggregate); where a request lies in it and its tokens "
+    "are drawn"
 )
 
 

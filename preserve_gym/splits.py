@@ -51,7 +51,7 @@ def evaluation_windows(first_s: float, last_s: float, horizon_s: float) -> NDArr
         first_s, last_s: first and last possible start, ``first_s <= last_s``.
         horizon_s: length of a scored part.
     """
-    steps_s = np.full(math.floor((last_s - first_s) / horizon_s) + 2, horizon_s)
+    steps_s = np.full(math.floor((last_s - first_s) / horizon_s) + 2, horizon_s, np.float64)
     steps_s[0] = first_s
     # Added one by one, so that each starts at the very number at which the one before ends.
     starts_s = np.cumsum(steps_s)

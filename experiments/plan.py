@@ -38,9 +38,9 @@ class Options:
     """Compare policies that autoscale and route on a cluster of LLM-serving instances."""
 
     trace: str = "synthetic-chat"
-    """Workload: a name (synthetic-chat, synthetic-code, azure-2023-conv, azure-2023-code,
-    mooncake-conversation, mooncake-synthetic), or a file: CSV or Parquet with the columns
-    arrival_s,prompt_tokens,output_tokens, or as released by Azure, BurstGPT or Mooncake."""
+    """Workload: a name (synthetic-chat, synthetic-code, azure-2023-conv, azure-2023-code, azure-2024-conv,
+    azure-2024-code, burstgpt, mooncake-conversation, mooncake-synthetic), or a file: CSV or Parquet with
+    the columns arrival_s,prompt_tokens,output_tokens, or as released by Azure, BurstGPT or Mooncake."""
     policies: tuple[str, ...] = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
     """Policies to compare; static-N has N instances, static as many as the busiest window needs."""
     rate_scale: float = 1.0

@@ -1,4 +1,4 @@
-"""A server of one file, at which what goes wrong can be set."""
+"""A server of one file or several, at which what goes wrong can be set."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """Serves ``content``."""
+    """Serves ``content`` under every path, or the content of each path in ``files``."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, files: dict[str, bytes] | None = None) -> None:
         self.content = content
+        self.files = files
         self.ranges = True
         self.most_bytes: int | None = None  # of an answer, before the connection breaks
         self.statuses: list[int] = []  # of the next answers
         self.asked: list[str | None] = []  # ranges
+        self.paths: list[str] = []  # asked for
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -25,7 +27,8 @@ class Server:
                 pass
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/trace.csv"
+        self.folder = f"http://127.0.0.1:{self._http.server_port}"
+        self.url = f"{self.folder}/trace.csv"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -37,14 +40,19 @@ class Server:
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range")
         self.asked.append(wanted)
+        self.paths.append(handler.path)
         if self.statuses:
             handler.send_error(self.statuses.pop(0))
             return
+        content = self.content if self.files is None else self.files.get(handler.path)
+        if content is None:
+            handler.send_error(404)
+            return
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
-        if first >= len(self.content):
+        if first >= len(content):
             handler.send_error(416)
             return
-        body = self.content[first:]
+        body = content[first:]
         handler.send_response(206 if first else 200)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()

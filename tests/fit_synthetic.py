@@ -4,7 +4,7 @@ Run as ``python -m tests.fit_synthetic`` with the data folder in ``PRESERVE_GYM_
 figures that the module records and, for each service, what generated hours show beside the real hour.
 
 Method. *Lengths*: empirical quantiles and Spearman's correlation of the 2023 hour. *Profile*: hourly
-counts of Monday to Friday 2024, averaged over the days. *Swell*: log of an hour's count over the
+counts of Monday to Friday 2024, averaged over the days, and of Saturday and Sunday. *Swell*: log of an hour's count over the
 profile; its standard deviation, and the exponential that fits its autocorrelation at 1, 2, 3 and 6 h.
 *Silence* (code only): gaps of the 2023 hour longer than ``IDLE_MIN_S``; means of busy and idle
 periods and the second moment of the idle ones. *Ripple and bin noise*: the relative variance of the
@@ -24,8 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preserve_gym.traces import Trace, read_trace, synthetic_trace
-from preserve_gym.traces.synthetic import BIN_S
-from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES, Modulation, ServiceFit, Silence
+from preserve_gym.traces.modulation import BIN_S, Modulation, Silence
+from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES, ServiceFit
 
 FloatArray = NDArray[np.float64]
 SOURCES = {"chat": "conv", "code": "code"}
@@ -42,12 +42,13 @@ def hour_of_2023(kind: str, traces: Path) -> Trace:
 def fit_service(kind: str, traces: Path) -> ServiceFit:
     """The fit of a service, rounded as it is committed."""
     trace = hour_of_2023(kind, traces)
-    hourly_rate, swell = fit_week(kind, traces)
+    hourly_rate, weekend_rate, swell = fit_week(kind, traces)
     silence, arrival_s = fit_silence(trace.arrival_s) if kind == "code" else (None, trace.arrival_s)
     ripple, bin_variance = fit_ripple(arrival_s, RIPPLE_GRID_S[kind])
     return ServiceFit(
         default_rate_rps=SERVICES[kind].default_rate_rps,
         hourly_rate=hourly_rate,
+        weekend_rate=weekend_rate,
         swell=swell,
         ripple=ripple,
         bin_variance=bin_variance,
@@ -67,17 +68,17 @@ def rank_correlation(trace: Trace) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def weekday_hours(kind: str, traces: Path) -> pd.DataFrame:
-    """Requests of each weekday hour of 2024 (UTC): columns hour, requests, in order of time."""
+def hours_of_2024(kind: str, traces: Path, *, weekend: bool) -> pd.DataFrame:
+    """Requests of each hour of the weekdays or the weekend of 2024 (UTC): columns hour, requests, in order of time."""
     week = pd.read_csv(traces / "azure_llm_2024_hourly.csv.gz", parse_dates=["time_gst"])
     start = week["time_gst"] - pd.Timedelta(hours=4)
     table = pd.DataFrame({"start": start, "requests": week[f"requests_{SOURCES[kind]}"]}).sort_values("start")
-    table = table[table["start"].dt.weekday < 5]
+    table = table[(table["start"].dt.weekday >= 5) == weekend]
     return table.assign(hour=table["start"].dt.hour)[["hour", "requests"]]
 
 
-def fit_week(kind: str, traces: Path) -> tuple[tuple[float, ...], Modulation]:
-    hours = weekday_hours(kind, traces)
+def fit_week(kind: str, traces: Path) -> tuple[tuple[float, ...], tuple[float, ...], Modulation]:
+    hours = hours_of_2024(kind, traces, weekend=False)
     profile = hours.groupby("hour")["requests"].mean()
     log_count = np.log(hours["requests"])
     residual = (log_count - log_count.groupby(hours["hour"]).transform("mean")).to_numpy()
@@ -86,8 +87,15 @@ def fit_week(kind: str, traces: Path) -> tuple[tuple[float, ...], Modulation]:
     misfit = ((np.exp(-np.outer(3600 / SWELL_GRID_S, lags)) - correlation) ** 2).sum(axis=1)
     # Each hour's mean of the five days is itself estimated.
     std = residual.std() * np.sqrt(5 / 4)
-    rates = tuple(round(float(rate), 3) for rate in profile / profile.mean())
-    return rates, Modulation(round(float(std), 3), float(SWELL_GRID_S[np.argmin(misfit)]))
+    weekend = hours_of_2024(kind, traces, weekend=True).groupby("hour")["requests"].mean()
+    weekday_rates, weekend_rates = (
+        tuple(round(float(rate), 3) for rate in rates / profile.mean()) for rates in (profile, weekend)
+    )
+    return (
+        weekday_rates,
+        weekend_rates,
+        Modulation(round(float(std), 3), float(SWELL_GRID_S[np.argmin(misfit)])),
+    )
 
 
 def fit_silence(arrival_s: FloatArray) -> tuple[Silence, FloatArray]:
@@ -98,7 +106,7 @@ def fit_silence(arrival_s: FloatArray) -> tuple[Silence, FloatArray]:
     busy_mean = gap[~is_idle].sum() / (is_idle.sum() + 1)
     # Two exponentials of equal weight with the mean and the second moment of the idle periods.
     total = 2 * idle.mean()
-    half_difference = np.sqrt(2 * (idle**2).mean() - total**2) / 2
+    half_difference = min(np.sqrt(max(2 * (idle**2).mean() - total**2, 0.0)), total) / 2
     short, long = total / 2 - half_difference, total / 2 + half_difference
     busy_clock = np.r_[0.0, np.cumsum(np.where(is_idle, 0.0, gap))]
     busy_mean, short, long = (round(float(mean), 1) for mean in (busy_mean, short, long))

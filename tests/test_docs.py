@@ -28,8 +28,8 @@ from preserve_gym.scenarios import load_scenario, scenario_names
 from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
-from preserve_gym.traces import DATASETS, synthetic_trace, trace_names
-from tests import measured_servers, whole_instances
+from preserve_gym.traces import DATASETS, TRANSFORMS, synthetic_trace, trace_names
+from tests import measure_transforms, measured_servers, whole_instances
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -302,6 +302,45 @@ def test_scenarios() -> None:
         sized = scenario.cluster
         assert trace == scenario.workload.trace
         assert cluster == f"up to {sized.max_instances} x `{sized.instance.name}`"
+
+
+def test_data_sets_that_are_not_traces() -> None:
+    readers = {"lengths": "read_lengths", "client windows": "read_client_windows"}
+    rows = table_of(TRACES, "Data sets that are not traces")
+    assert [(name, kind, reader) for name, _, kind, reader in rows] == [
+        (name, dataset.kind, readers.get(dataset.holds, "pandas.read_csv"))
+        for name, dataset in DATASETS.items()
+        if dataset.holds != "requests"
+    ]
+    for name, held, *_ in rows:
+        dataset = DATASETS[name]
+        if dataset.holds == "lengths":
+            assert held.startswith(f"{dataset.rows:,} pairs of lengths")
+        elif dataset.holds == "client windows":
+            assert held == f"{dataset.clients} clients in {dataset.rows // dataset.clients:,} windows"
+
+
+def test_kinds_of_transforms() -> None:
+    shown = {row[0]: re.findall(r"(\w+)", row[1]) for row in table_of(TRACES, "Changing a trace")}
+    assert list(shown) == list(TRANSFORMS)
+    for kind, cls in TRANSFORMS.items():
+        assert shown[kind] == [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "azure-2023-conv",
+        "azure-2023-code",
+        pytest.param("synthetic-chat", marks=pytest.mark.slow),
+    ],
+)
+def test_what_transforms_do_to_the_arrivals(name: str, data_dir: Path) -> None:
+    rows = [row for row in table_of(TRACES, "What it does to the arrivals") if row[0] == name]
+    measured = measure_transforms.rows_of(name)
+    assert [row[1] for row in rows] == [row[1] for row in measured]
+    for row, found in zip(rows, measured, strict=True):
+        assert list(map(float, row[2:])) == pytest.approx(list(map(float, found[2:])), rel=0.02, abs=0.02)
 
 
 def test_presets() -> None:

@@ -63,5 +63,9 @@ def test_wheel_holds_the_package_only(tmp_path: Path) -> None:
     metadata = f"preserve_gym-{preserve_gym.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"preserve_gym", metadata}
     assert "preserve_gym/py.typed" in names
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "preserve_gym").rglob("*.py")}
-    assert modules <= set(names)
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "preserve_gym").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert files <= set(names)

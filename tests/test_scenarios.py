@@ -24,7 +24,7 @@ from preserve_gym.scenarios import (
     trace_digest,
 )
 from preserve_gym.scenarios.frozen import FILE
-from preserve_gym.traces import DATASETS, synthetic_trace
+from preserve_gym.traces import synthetic_trace, trace_names
 from tests.freeze_windows import as_json, freeze
 
 
@@ -71,7 +71,7 @@ def test_every_scenario_says_what_it_is() -> None:
         made = load_scenario(name)
         assert made.name == name
         assert len(made.description) > 40
-        assert made.workload.trace in DATASETS or made.workload.trace.startswith("synthetic-")
+        assert made.workload.trace in trace_names()
         assert pickle.loads(pickle.dumps(made)) == made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 
 from preserve_gym import load_trace
 from preserve_gym.data import ENVIRONMENT_VARIABLE
+from preserve_gym.traces import DATASETS, dataset_path, read_client_windows
 from preserve_gym.traces.__main__ import main
-from preserve_gym.traces.catalog import DATASETS
+from preserve_gym.traces.generated import GENERATED
+from preserve_gym.traces.servegen import client_files
 from tests.file_server import Server
 
 NAME = "azure-2023-conv"
@@ -37,10 +40,28 @@ def server(data_dir: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_list(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == ["name", "requests", "size", "licence", "here"]
-    assert {row[0] for row in rows[1:]} == {*DATASETS, "synthetic-chat", "synthetic-code"}
-    assert {row[-1] for row in rows[1:] if row[0] in DATASETS} == {"no"}
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    heading, *rows = ([cell for cell in re.split(r"  +", line.strip()) if cell] for line in lines)
+    assert heading == ["name", "holds", "kind", "rows", "size", "licence", "here"]
+    assert {row[0] for row in rows} == {*DATASETS, *GENERATED}
+    for name, holds, kind, *others in rows:
+        if name in DATASETS:
+            dataset = DATASETS[name]
+            assert (holds, kind) == (dataset.holds, dataset.kind)
+            assert others[0] == f"{dataset.rows:,}"
+            assert others[2:] == [dataset.licence, "no"]
+        else:
+            here = "no" if GENERATED[name].needs else "yes"
+            assert (holds, kind, others) == ("requests", "generated", [here])
+
+
+def test_info_of_a_generated_trace(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "azure-2024-conv-from-10min"]) == 0
+    shown = capsys.readouterr().out
+    assert "generated: a week of Azure's conv service from counts of 10 minutes (an estimate)" in shown
+    assert "needs     azure-2024-10min" in shown
+    assert DATASETS["azure-2024-10min"].made in shown
 
 
 def test_info(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,14 +69,41 @@ def test_info(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     dataset = DATASETS[NAME]
     for value in (dataset.source, dataset.url, dataset.licence, dataset.citation, dataset.sha256):
+        assert value is not None
         assert value in shown
+    assert "kind      original\n" in shown
     assert f"no; python -m preserve_gym.traces fetch {NAME}" in shown
 
 
-def test_sizes_are_those_of_the_originals(data_dir: Path) -> None:
-    for dataset in DATASETS.values():
-        content = gzip.decompress((data_dir / "traces" / dataset.files[0]).read_bytes())
-        assert len(content) == dataset.size_bytes
+@pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if dataset.kind != "original"])
+def test_an_aggregate_or_an_estimate_says_so(
+    name: str, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = DATASETS[name]
+    assert main(["info", name]) == 0
+    assert f"kind      {dataset.kind}: {dataset.made}\n" in capsys.readouterr().out
+    assert main(["verify"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name}: "))
+    assert line.endswith(f": the {dataset.kind}")
+
+
+def test_verify_accepts_all_that_is_here(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(DATASETS)
+    away = {line.partition(":")[0] for line in lines if line.endswith("not here")}
+    assert away <= {"azure-2024-conv", "azure-2024-code", "burstgpt"}
+
+
+@pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if dataset.url is None])
+def test_what_has_no_address_is_not_fetched(
+    name: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fetch", NAME, name]) == 2
+    printed = capsys.readouterr().err
+    path = data / "traces" / DATASETS[name].files[1]
+    assert printed == f"error: {name}: cannot be downloaded: {DATASETS[name].no_url}, to {path}\n"
+    assert list(data.iterdir()) == []
 
 
 def test_fetched_trace_can_be_loaded(server: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,12 +138,30 @@ def test_verify_finds_what_is_not_the_original(data: Path, capsys: pytest.Captur
     assert "azure-2023-code: not here" in shown
 
 
+def test_fetched_client_windows_can_be_read(
+    data_dir: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "servegen-m-small"
+    original = data_dir / "traces" / DATASETS[name].files[0]
+    server = Server(b"", {f"/chunk-{client}.csv": content for client, _, content in client_files(original)})
+    try:
+        url = server.folder + "/chunk-{client}.csv"
+        monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], url=url))
+        assert main(["fetch", name]) == 0
+    finally:
+        server.close()
+    path = data / "traces" / DATASETS[name].files[1]
+    assert capsys.readouterr().out.strip() == str(path)
+    assert dataset_path(name) == path
+    assert read_client_windows(path).requests.sum() == read_client_windows(original).requests.sum()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fetch"], "expected at least one of azure-2023-conv"),
         (["fetch", NAME, "azure-2023-cnv"], "'azure-2023-cnv': expected one of"),
-        (["info", "synthetic-chat"], "'synthetic-chat': expected one of"),
+        (["info", "synthetic-cht"], "'synthetic-cht': expected one of"),
         (["get"], "get"),
         ([], "Missing subcommand Expected one of"),
     ],

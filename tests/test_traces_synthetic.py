@@ -62,13 +62,23 @@ def test_the_rate_alone_scales_the_arrivals(kind: str) -> None:
 
 
 def test_the_mean_rate_over_many_days(kind: str) -> None:
-    days = 20
-    trace = synthetic_trace(kind, duration_s=days * 86_400.0, mean_rate_rps=0.5, seed=0)
-    hours = np.bincount((trace.arrival_s // 3600).astype(int), minlength=24 * days).reshape(days, 24)
-    assert len(trace) / trace.span_s == pytest.approx(0.5, rel=0.05)
-    profile = hours.mean(axis=0) / hours.mean()
-    assert np.corrcoef(profile, SERVICES[kind].hourly_rate)[0, 1] > 0.97
-    np.testing.assert_allclose(profile, SERVICES[kind].hourly_rate, rtol=0.25)
+    weeks = 4
+    trace = synthetic_trace(kind, duration_s=weeks * 7 * 86_400.0, start_day=0, mean_rate_rps=0.5, seed=0)
+    count = np.bincount((trace.arrival_s // 3600).astype(int), minlength=weeks * 168)
+    days = count.reshape(weeks, 7, 24).mean(axis=0) / 3600
+    weekday, weekend = days[:5].mean(axis=0), days[5:].mean(axis=0)
+    fit = SERVICES[kind]
+    assert weekday.mean() == pytest.approx(0.5, rel=0.05)
+    assert weekend.mean() / weekday.mean() == pytest.approx(np.mean(fit.weekend_rate), rel=0.1)
+    for rates, profile in ((weekday, fit.hourly_rate), (weekend, fit.weekend_rate)):
+        assert np.corrcoef(rates, profile)[0, 1] > 0.95
+        np.testing.assert_allclose(rates / 0.5, profile, rtol=0.3)
+
+
+@pytest.mark.parametrize("day", [-1, 7, 1.5])
+def test_days_that_are_none(day: float) -> None:
+    with pytest.raises(InputError, match="start_day: expected a weekday from 0 to 6"):
+        synthetic_trace("chat", start_day=day)  # type: ignore[arg-type]
 
 
 def test_tables_are_well_formed(kind: str) -> None:
@@ -155,7 +165,7 @@ def test_minutes_disperse_as_in_the_real_hour(real: Trace, hours: list[Trace]) -
 
 def test_the_day_is_that_of_the_real_week(kind: str, data_dir: Path) -> None:
     """Hourly counts of generated days against the weekdays of 2024: shape, and swell around it."""
-    table = fit_synthetic.weekday_hours(kind, data_dir / "traces")
+    table = fit_synthetic.hours_of_2024(kind, data_dir / "traces", weekend=False)
     real = table["requests"].to_numpy().reshape(5, 24)
     days = [synthetic_trace(kind, seed=seed) for seed in range(5)]
     generated = np.array([np.bincount((day.arrival_s // 3600).astype(int), minlength=24) for day in days])

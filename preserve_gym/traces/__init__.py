@@ -1,6 +1,10 @@
 """Traces of requests: reading, transforming, and a synthetic workload for where there is no data."""
 
-from preserve_gym.traces.catalog import DATASETS, Dataset, load_trace, trace_names
+from preserve_gym.traces.catalog import load_trace, trace_names
+from preserve_gym.traces.client_lengths import ClientLengths, servegen_trace
+from preserve_gym.traces.dataset import Dataset
+from preserve_gym.traces.dataset_files import dataset_path
+from preserve_gym.traces.datasets import DATASETS
 from preserve_gym.traces.lengths import Lengths, read_lengths
 from preserve_gym.traces.rate_shapes import Burst, Ramp, Step, modulate_rate
 from preserve_gym.traces.readers import read_trace
@@ -23,6 +27,7 @@ __all__ = [
     "DATASETS",
     "TRANSFORMS",
     "Burst",
+    "ClientLengths",
     "ClientWindows",
     "Dataset",
     "LengthDrift",
@@ -35,6 +40,7 @@ __all__ = [
     "Step",
     "Trace",
     "Transform",
+    "dataset_path",
     "load_trace",
     "make_transform",
     "mix_traces",
@@ -43,6 +49,7 @@ __all__ = [
     "read_lengths",
     "read_trace",
     "scale_rate",
+    "servegen_trace",
     "synthetic_trace",
     "trace_names",
 ]

@@ -10,21 +10,24 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from preserve_gym.command_line import parse, status_of
-from preserve_gym.data import data_dir
 from preserve_gym.errors import InputError
-from preserve_gym.traces.catalog import DATASETS, SYNTHETIC, Dataset, find_dataset, load_trace, path_of
-from preserve_gym.traces.fetch import download
+from preserve_gym.traces.dataset import Dataset
+from preserve_gym.traces.dataset_files import dataset_path, fetch_path, find_dataset, path_of
+from preserve_gym.traces.datasets import DATASETS
+from preserve_gym.traces.fetch import download, download_clients
+from preserve_gym.traces.generated import GENERATED
 
 PROGRAM = "python -m preserve_gym.traces"
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Show the traces that can be named."""
+    """Show the data sets and the traces that can be named."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +79,44 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _list() -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("name", "requests", "size", "licence", "here"):
-        table.add_column(
-            heading, no_wrap=True, justify="right" if heading in ("requests", "size") else "left"
-        )
+    for heading in ("name", "holds", "kind", "rows", "size", "licence", "here"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("rows", "size") else "left")
     for name, dataset in DATASETS.items():
-        size = f"{dataset.size_bytes / 1e6:.1f} MB"
-        table.add_row(name, f"{dataset.rows:,}", size, dataset.licence, "yes" if path_of(dataset) else "no")
-    for name in SYNTHETIC:
-        table.add_row(name, "generated", "", "", "yes")
-    Console().print(table)
+        size = decimal(dataset.size_bytes)
+        here = "yes" if path_of(dataset) else "no"
+        table.add_row(name, dataset.holds, dataset.kind, f"{dataset.rows:,}", size, dataset.licence, here)
+    for name, generated in GENERATED.items():
+        here = "no" if any(path_of(DATASETS[need]) is None for need in generated.needs) else "yes"
+        table.add_row(name, "requests", "generated", "", "", "", here)
+    console = Console()
+    # A table that is cut off is of no use to what reads it from a pipe.
+    console.width = max(console.width, Console(width=1000).measure(table).maximum)
+    console.print(table)
 
 
 def _info(name: str) -> None:
+    if name in GENERATED:
+        needs = GENERATED[name].needs
+        print(f"holds     requests\nkind      generated: {GENERATED[name].about}")
+        print(f"needs     {', '.join(needs) or 'nothing'}")
+        for need in needs:
+            print(f"\n{need}")
+            _info(need)
+        return
     dataset = find_dataset(name)
     path = path_of(dataset)
+    absent = f"no; {PROGRAM} fetch {name}" if dataset.url else f"no; {dataset.no_url}"
     for label, value in (
+        ("holds", dataset.holds),
+        ("kind", f"{dataset.kind}: {dataset.made}" if dataset.made else dataset.kind),
         ("source", dataset.source),
-        ("address", dataset.url),
+        ("address", dataset.url or f"none: {dataset.no_url}"),
         ("licence", dataset.licence),
         ("cite", dataset.citation),
-        ("requests", f"{dataset.rows:,}"),
+        ("rows", f"{dataset.rows:,}"),
         ("size", f"{dataset.size_bytes:,} bytes"),
-        ("SHA-256", dataset.sha256),
-        ("here", str(path) if path else f"no; {PROGRAM} fetch {name}"),
+        ("SHA-256", dataset.sha256 + " (of what sha256sum prints for the files)" * (dataset.clients > 0)),
+        ("here", str(path) if path else absent),
     ):
         print(f"{label:9} {value}")
 
@@ -109,23 +126,29 @@ def _fetch(names: tuple[str, ...]) -> None:
         raise InputError(f"fetch: expected at least one of {', '.join(DATASETS)}")
     wanted = [(name, find_dataset(name)) for name in names]
     for name, dataset in wanted:
+        if dataset.url is None and path_of(dataset) is None:
+            raise InputError(f"{name}: cannot be downloaded: {dataset.no_url}, to {fetch_path(dataset)}")
+    for name, dataset in wanted:
         path = path_of(dataset)
         if path is None:
-            path = data_dir() / "traces" / dataset.files[1]
+            path = fetch_path(dataset)
             _download(name, dataset, path)
         print(path)
 
 
 def _download(name: str, dataset: Dataset, path: Path) -> None:
+    assert dataset.url is not None
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=dataset.size_bytes)
-        download(
-            dataset.url,
-            path,
-            dataset.sha256,
-            report=lambda done, total: progress.update(task, completed=done),
-        )
+        task = progress.add_task(f"{name}: {dataset.contents}", total=dataset.size_bytes)
+
+        def report(done: int, total: int | None) -> None:
+            progress.update(task, completed=done)
+
+        if dataset.clients:
+            download_clients(dataset.url, dataset.clients, path, dataset.sha256, report=report)
+        else:
+            download(dataset.url, path, dataset.sha256, report=report)
 
 
 def _verify() -> int:
@@ -136,12 +159,12 @@ def _verify() -> int:
             print(f"{name}: not here")
             continue
         try:
-            load_trace(name)
+            dataset_path(name)
         except InputError as error:
             bad += 1
             print(error)
         else:
-            print(f"{name}: {path}: the original")
+            print(f"{name}: {path}: the {dataset.kind}")
     return 1 if bad else 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
 from preserve_gym.traces.files import open_content, shown, stem
+from preserve_gym.traces.scaling import MAX_REQUESTS
 from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
 
 WINDOW_S = 600.0
@@ -62,7 +65,14 @@ class ClientWindows:
         """Length of the recording, seconds."""
         return WINDOW_S * len(self.requests)
 
-    def generate(self, start_s: float, end_s: float, lengths: LengthSampler, seed: int = 0) -> Trace:
+    def generate(
+        self,
+        start_s: float,
+        end_s: float,
+        lengths: LengthSampler,
+        seed: int = 0,
+        rate_scale: float = 1.0,
+    ) -> Trace:
         """Requests that arrive in [start_s, end_s), as a trace that starts at ``start_s``.
 
         Each client is a renewal process of its own in each window, as in ServeGen's generator: gaps are
@@ -71,45 +81,78 @@ class ClientWindows:
         for Weibull about 0.8 of it (median). ServeGen starts the first gap with the window; here
         the window is a circle that is entered at a random moment, so that all of its parts are alike.
 
+        ``rate_scale`` makes every client slower and leaves family and shape of its gaps, as ServeGen
+        does: the number of its requests in a window is binomial, of those of the recording with
+        probability ``rate_scale``, and its gaps are longer. A burst then has as many requests as before
+        and lasts longer, whereas thinning the finished requests (``scale_rate``) makes bursts smaller.
+        Twelve hours of m-large at 1/20: mean CV of a client in a window 1.97 against 1.20 (2.36 at full
+        rate), variance over mean of the counts in 1 s, 10 s, 60 s and 600 s 3.9, 12.8, 51 and 434 against
+        2.1, 8.7, 44 and 428 (22, 155, 868 and 8,551).
+
         A window is generated alike whichever part of it is asked for. Memory is that of the requests, and
-        of the busiest window.
+        of the busiest window. Windows without any request stay empty; ``Trace.repairs`` counts them.
 
         Args:
             start_s, end_s: seconds on the clock of the recording.
             lengths: gives the tokens of the requests, see ``LengthSampler``; called once for each window.
             seed: of the arrivals and of the generator that ``lengths`` gets.
+            rate_scale: ratio of the request rate to that of the recording, in (0, 1].
 
         Raises:
-            InputError: unless 0 <= start_s < end_s <= ``span_s``.
+            InputError: unless 0 <= start_s < end_s <= ``span_s``, on another ``rate_scale``, or where it
+                leaves more than ``MAX_REQUESTS``.
         """
         if not 0.0 <= start_s < end_s <= self.span_s:
             raise InputError(
                 f"{self.name}: expected 0 <= start_s < end_s <= {self.span_s:g}, got {start_s!r} and "
                 f"{end_s!r}"
             )
-        columns: list[tuple[NDArray, ...]] = []
-        for window in range(int(start_s // WINDOW_S), math.ceil(end_s / WINDOW_S)):
+        if not (isinstance(rate_scale, Real) and 0.0 < rate_scale <= 1.0):
+            raise InputError(f"{self.name}: rate_scale: expected a number in (0, 1], got {rate_scale!r}")
+        windows = range(int(start_s // WINDOW_S), math.ceil(end_s / WINDOW_S))
+        recorded = self.requests[windows.start : windows.stop].sum(axis=1, dtype=np.int64)
+        if rate_scale * int(recorded.sum()) > MAX_REQUESTS:
+            raise InputError(
+                f"{self.name}: expected at most {MAX_REQUESTS:,} requests, got {recorded.sum():,} from "
+                f"{start_s:g} s to {end_s:g} s, times rate_scale {rate_scale:g}"
+            )
+        parts: tuple[list[NDArray], ...] = ([], [], [])
+        for window in windows:
             # One stream for each window, so that it does not depend on where the slice begins.
             rng = np.random.default_rng([seed, 4, window])
-            client, arrival_s = self._window(window, rng)
+            client, arrival_s = self._window(window, self._sent(window, rate_scale, seed), rng)
             tokens = lengths(self.clients[client], arrival_s, rng)
             inside = slice(*np.searchsorted(arrival_s, (start_s, end_s)))
-            columns.append((arrival_s[inside] - start_s, *(column[inside] for column in tokens)))
-        arrival_s, prompt_tokens, output_tokens = (
-            np.concatenate(column) for column in zip(*columns, strict=True)
-        )
+            for part, column in zip(parts, (arrival_s - start_s, *tokens), strict=True):
+                part.append(column[inside])
+        arrival_s, prompt_tokens, output_tokens = map(_joined, parts)
+        empty = int((recorded == 0).sum())
         return Trace(
-            np.minimum(arrival_s, end_s - start_s),
+            arrival_s,
             prompt_tokens,
             output_tokens,
             name=self.name,
             clock_s=start_s % SECONDS_PER_DAY,
             span_s=end_s - start_s,
+            repairs=(f"{empty:,} of {len(windows):,} windows without any request left empty",)
+            if empty
+            else (),
         )
 
-    def _window(self, window: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Place of the client and time of arrival of each request in a window, in order of arrival."""
+    def _sent(self, window: int, rate_scale: float, seed: int) -> NDArray[np.int32]:
+        """Requests of each client in a window."""
         count = self.requests[window]
+        if rate_scale == 1.0:
+            return count
+        return np.random.default_rng([seed, 5, window]).binomial(count, rate_scale).astype(np.int32)
+
+    def _window(
+        self, window: int, count: NDArray[np.int32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Place of the client and time of arrival of each request in a window, in order of arrival.
+
+        ``count``, int32[clients], is how many each client sends.
+        """
         client = np.repeat(np.arange(len(count)), count)
         shape = self.shape[window, client]
         weibull = self.family[window, client] == FAMILIES.index("Weibull")
@@ -130,6 +173,14 @@ class ClientWindows:
         return client[order], arrival_s[order]
 
 
+def _joined(parts: list[NDArray]) -> NDArray:
+    """The parts one after another; they are emptied, and the result is frozen, to hold each once only."""
+    column = np.concatenate(parts)
+    parts.clear()
+    column.flags.writeable = False
+    return column
+
+
 def read_client_windows(path: str | Path) -> ClientWindows:
     """Read a tar file of ServeGen's ``chunk-<client>-trace.csv``, plain or gzip-compressed.
 
@@ -140,22 +191,7 @@ def read_client_windows(path: str | Path) -> ClientWindows:
         InputError: one line naming file, member, row and what was expected.
     """
     path = Path(path)
-    tables: dict[int, NDArray[np.float64]] = {}
-    with open_content(path) as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for member in archive:
-                    match = _MEMBER.fullmatch(member.name)
-                    if match is None or not member.isfile():
-                        continue
-                    where = f"{path}: {member.name}"
-                    if int(match[1]) in tables:
-                        raise InputError(f"{where}: expected each client once, got {match[1]} again")
-                    tables[int(match[1])] = _read_client(
-                        where, cast(BinaryIO, archive.extractfile(member)).read()
-                    )
-        except tarfile.TarError as error:
-            raise InputError(f"{path}: expected a tar file, got other content ({error})") from None
+    tables = {client: _read_client(where, content) for client, where, content in client_files(path)}
     if not tables:
         raise InputError(f"{path}: expected members chunk-<client>-trace.csv, got none")
     clients = sorted(tables)
@@ -174,6 +210,47 @@ def read_client_windows(path: str | Path) -> ClientWindows:
         shape.T.copy(),
         scale_s.T.copy(),
     )
+
+
+def client_files(path: Path) -> Iterator[tuple[int, str, bytes]]:
+    """Client, place for errors, and content of each ``chunk-<client>-trace.csv`` in a tar file.
+
+    Raises:
+        InputError: if it is no tar file, plain or gzip-compressed, or has a client twice.
+    """
+    seen: set[int] = set()
+    with open_content(path) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    match = _MEMBER.fullmatch(member.name)
+                    if match is None or not member.isfile():
+                        continue
+                    client, where = int(match[1]), f"{path}: {member.name}"
+                    if client in seen:
+                        raise InputError(f"{where}: expected each client once, got {match[1]} again")
+                    seen.add(client)
+                    yield client, where, cast(BinaryIO, archive.extractfile(member)).read()
+        except tarfile.TarError as error:
+            raise InputError(f"{path}: expected a tar file, got other content ({error})") from None
+
+
+def clients_sha256(files: Iterable[tuple[int, bytes]]) -> str:
+    """SHA-256 that identifies the files of all clients, however and in whichever order they are packed.
+
+    It is that of what ``sha256sum`` prints for the files ``chunk-<client>-trace.csv`` in order of client.
+
+    Args:
+        files: client and content of each.
+    """
+    lines = {client: hashlib.sha256(content).hexdigest() for client, content in files}
+    text = "".join(f"{lines[client]}  {client_file(client)}\n" for client in sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def client_file(client: int) -> str:
+    """Name of the file of a client."""
+    return f"chunk-{client}-trace.csv"
 
 
 def _read_client(where: str, content: bytes) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ Sources (Azure/AzurePublicDataset, CC BY 4.0):
 * AzureLLMInferenceTrace 2023 (Patel et al., "Splitwise", ISCA 2024), one hour each of a conversation
   and a code service: lengths, silence, ripple and bin noise;
 * AzureLLMInferenceDataset 2024 (Stojkovic et al., "DynamoLLM", HPCA 2025), hourly counts of one week
-  (UTC): the profile of a weekday and the swell around it.
+  (UTC): the profiles of a weekday and of the weekend, and the swell around them.
 
 ``tests/fit_synthetic.py`` is the recipe, and a test asserts that it gives these figures again. Two
 things to know: an hour is a small sample of ripple and silence; and the service of 2024, eight times
@@ -17,32 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Modulation:
-    """A log-normal Ornstein-Uhlenbeck process: standard deviation of the log, correlation time."""
-
-    log_std: float
-    correlation_s: float
-
-
-@dataclass(frozen=True)
-class Silence:
-    """A service that alternates between busy and idle periods.
-
-    Busy periods are exponential. An idle one lasts ``idle_min_s`` plus an exponential time whose mean
-    is ``idle_short_s`` or ``idle_long_s`` with equal probability.
-    """
-
-    busy_mean_s: float
-    idle_min_s: float
-    idle_short_s: float
-    idle_long_s: float
-
-    @property
-    def idle_mean_s(self) -> float:
-        """Mean of the idle periods."""
-        return self.idle_min_s + (self.idle_short_s + self.idle_long_s) / 2
+from preserve_gym.traces.length_mix import LengthMix
+from preserve_gym.traces.modulation import ArrivalPattern, Modulation, Silence
 
 
 @dataclass(frozen=True)
@@ -52,6 +28,7 @@ class ServiceFit:
     Attributes:
         default_rate_rps: requests per second over a weekday unless the caller sets it (not fitted).
         hourly_rate: mean rate of each hour of a weekday (UTC) over that of the day.
+        weekend_rate: mean rate of each hour of a Saturday or Sunday over that of a weekday.
         swell, ripple: modulation over hours, and over seconds to minutes.
         bin_variance: variance of the gamma noise in a bin of 0.5 s, mean 1.
         silence: its busy and idle periods, or None if it never falls silent.
@@ -61,6 +38,7 @@ class ServiceFit:
 
     default_rate_rps: float
     hourly_rate: tuple[float, ...]
+    weekend_rate: tuple[float, ...]
     swell: Modulation
     ripple: Modulation
     bin_variance: float
@@ -68,6 +46,18 @@ class ServiceFit:
     length_correlation: float
     prompt_quantiles: tuple[int, ...]
     output_quantiles: tuple[int, ...]
+
+    @property
+    def pattern(self) -> ArrivalPattern:
+        """How the rate moves around its profile."""
+        return ArrivalPattern((self.swell, self.ripple), self.bin_variance, self.silence)
+
+    @property
+    def lengths(self) -> LengthMix:
+        """Tokens of the requests."""
+        return LengthMix(
+            QUANTILE_LEVELS, self.prompt_quantiles, self.output_quantiles, self.length_correlation
+        )
 
 
 # fmt: off
@@ -83,6 +73,10 @@ SERVICES: dict[str, ServiceFit] = {
         hourly_rate=(
             0.89, 0.964, 0.964, 0.791, 0.799, 0.867, 1.01, 1.081, 1.111, 1.079, 0.98, 1.027, 1.142, 1.273,
             1.337, 1.249, 1.135, 1.078, 1.082, 1.02, 0.931, 0.77, 0.696, 0.721,
+        ),
+        weekend_rate=(
+            0.502, 0.531, 0.529, 0.456, 0.431, 0.451, 0.468, 0.522, 0.538, 0.486, 0.519, 0.577, 0.62,
+            0.695, 0.698, 0.721, 0.683, 0.673, 0.634, 0.593, 0.615, 0.58, 0.525, 0.576,
         ),
         swell=Modulation(log_std=0.094, correlation_s=32400.0),
         ripple=Modulation(log_std=0.238, correlation_s=175.0),
@@ -105,6 +99,10 @@ SERVICES: dict[str, ServiceFit] = {
         hourly_rate=(
             0.705, 0.678, 0.637, 0.518, 0.412, 0.341, 0.293, 0.246, 0.229, 0.235, 0.251, 0.366, 0.684, 1.177,
             1.674, 1.835, 1.736, 1.979, 2.189, 2.237, 2.106, 1.53, 1.113, 0.829,
+        ),
+        weekend_rate=(
+            0.435, 0.422, 0.376, 0.364, 0.313, 0.249, 0.199, 0.136, 0.105, 0.093, 0.087, 0.117, 0.186,
+            0.253, 0.314, 0.362, 0.39, 0.423, 0.467, 0.481, 0.478, 0.484, 0.473, 0.442,
         ),
         swell=Modulation(log_std=0.118, correlation_s=30600.0),
         ripple=Modulation(log_std=0.641, correlation_s=3.0),

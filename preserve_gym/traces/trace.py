@@ -89,17 +89,19 @@ class Trace:
         arrival_s: ArrayLike | None = None,
         clock_s: float | None = None,
         span_s: float | None = None,
+        name: str | None = None,
     ) -> Trace:
         """Some of the requests: a slice, a mask, or row numbers in order of arrival.
 
-        The clock and the span stay as they are; ``arrival_s``, ``clock_s`` and ``span_s`` replace them.
+        The clock, the span and the name stay as they are; ``arrival_s``, ``clock_s``, ``span_s`` and ``name``
+        replace them.
         """
         return Trace(
             arrival_s=self.arrival_s[rows] if arrival_s is None else arrival_s,
             prompt_tokens=self.prompt_tokens[rows],
             output_tokens=self.output_tokens[rows],
             request_class=None if self.request_class is None else self.request_class[rows],
-            name=self.name,
+            name=self.name if name is None else name,
             clock_s=self.clock_s if clock_s is None else clock_s,
             span_s=self.span_s if span_s is None else span_s,
             repairs=self.repairs,

@@ -1,0 +1,123 @@
+"""Request counts by window, and traces generated from them: for services that publish no requests."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preserve_gym.errors import InputError
+from preserve_gym.traces.length_mix import LengthMix
+from preserve_gym.traces.modulation import BIN_S, ArrivalPattern
+from preserve_gym.traces.trace import Trace
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowCounts:
+    """What arrived in each window [k*window_s, (k+1)*window_s) of a recording.
+
+    Attributes:
+        name: of the recording, for tables and messages.
+        note: what the figures are and where they were published, one sentence; it goes into the repairs
+            of the traces made of them.
+        window_s: length of a window, a multiple of 0.5 s.
+        clock_s: time of day at the start of window 0, seconds since midnight.
+        requests: int64[n], requests that arrive in each window.
+        prompt_mean, output_mean: float64[n], mean tokens of the requests of a window, or None where
+            nothing is published.
+    """
+
+    name: str
+    note: str
+    window_s: float
+    clock_s: float
+    requests: NDArray[np.int64]
+    prompt_mean: FloatArray | None = None
+    output_mean: FloatArray | None = None
+
+    def generate(
+        self, pattern: ArrivalPattern, lengths: LengthMix, *, rate_scale: float = 1.0, seed: int = 0
+    ) -> Trace:
+        """A trace with the counts of the recording.
+
+        Arrivals are a doubly stochastic Poisson process, given the counts: the rate follows the counts
+        (linear between the centres of the windows) times ``pattern``, and the requests of a window are spread
+        over it in proportion. Each window has exactly its count. Token lengths are drawn from
+        ``lengths``, with the means of the window where they are known.
+
+        Args:
+            pattern: how the rate moves inside the windows, at ``rate_scale`` 1.
+            lengths: of the requests.
+            rate_scale: a service with this many times the users: each request is kept with this
+                probability (above 1, counts are multiplied and rounded at random), and since fewer users average
+                out less, the variance of every part of ``pattern`` is divided by it. The curve over the
+                windows stays.
+            seed: of everything that is drawn.
+
+        Raises:
+            InputError: on a ``rate_scale`` that is not finite and positive, or that leaves no request or
+                makes more than 100 million.
+        """
+        if not (math.isfinite(rate_scale) and rate_scale > 0):
+            raise InputError(f"{self.name}: rate_scale: expected a finite number > 0, got {rate_scale!r}")
+        total = float(self.requests.sum()) * rate_scale
+        if not 1 <= total <= 1e8:
+            raise InputError(
+                f"{self.name}: rate_scale: expected one that gives 1 to 100,000,000 requests, got "
+                f"{rate_scale!r} x {int(self.requests.sum()):,}"
+            )
+        # A stream for each part, so that the lengths do not move when the pattern does.
+        thinned, moving, placed, sized = np.random.default_rng([seed, 6]).spawn(4)
+        count = self._scaled(rate_scale, thinned)
+        arrival_s = self._arrivals(count, pattern.averaged(rate_scale), moving, placed)
+        window = np.repeat(np.arange(len(count)), count)
+        means = (None if m is None else m[window] for m in (self.prompt_mean, self.output_mean))
+        prompt_tokens, output_tokens = lengths.draw(len(arrival_s), sized, *means)
+        return Trace(
+            arrival_s,
+            prompt_tokens,
+            output_tokens,
+            name=self.name,
+            clock_s=self.clock_s,
+            span_s=self.span_s,
+            repairs=(self.note,),
+        )
+
+    @property
+    def span_s(self) -> float:
+        """Length of the recording, seconds."""
+        return self.window_s * len(self.requests)
+
+    def _scaled(self, rate_scale: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        whole = math.floor(rate_scale)
+        return self.requests * whole + rng.binomial(self.requests, rate_scale - whole)
+
+    def _arrivals(
+        self,
+        count: NDArray[np.int64],
+        pattern: ArrivalPattern,
+        moving: np.random.Generator,
+        placed: np.random.Generator,
+    ) -> FloatArray:
+        bins = round(self.window_s / BIN_S)
+        edges_s = np.arange(len(count) * bins + 1) * BIN_S
+        trend = np.interp(
+            (edges_s[:-1] + edges_s[1:]) / 2, (np.arange(len(count)) + 0.5) * self.window_s, self.requests
+        )
+        # A window in which the service would be silent throughout still has its requests.
+        rate = (trend * pattern.relative_rate(edges_s, moving) + 1e-9).reshape(len(count), bins)
+        share = np.cumsum(rate, axis=1)
+        share /= share[:, -1:]
+        # Requests 0..n-1 of a window lie at heights in (first, first + n) of a staircase of all counts.
+        first = np.cumsum(count) - count
+        heights = np.r_[0.0, (first[:, None] + share * count[:, None]).ravel()]
+        place = np.repeat(first, count) + placed.random(int(count.sum())) * np.repeat(count, count)
+        place.sort()
+        arrival_s = np.interp(place, heights, edges_s)
+        # Rounding must not carry a request into the next window.
+        window_end_s = np.repeat((np.arange(len(count)) + 1) * self.window_s, count)
+        return np.minimum(arrival_s, np.nextafter(window_end_s, 0.0))

@@ -252,3 +252,18 @@ def test_environments_refuse_what_does_not_fit(own: Path) -> None:
         assert message in str(error.value)
     env.reset(options={})
     env.reset(options={"start_s": None})
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_an_episode_can_be_played_up_to_the_end_of_its_split(own: Path, split: str) -> None:
+    workload = load_scenario(own).make_workload(split)  # type: ignore[arg-type]
+    assert workload.bounds is not None
+    end_s = workload.bounds[split][1]
+    env: Any = gym.make("preserve/Autoscale-v0", scenario=own, workload=workload)
+    observation, _ = env.reset(options={"start_s": end_s - 60.0})
+    ended = False
+    while not ended:
+        assert env.observation_space.contains(observation)
+        observation, _, _, ended, info = env.step(2)
+    assert info["time_s"] == pytest.approx(end_s)
+    assert env.unwrapped.results()["arrival_s"].between(end_s - 60.0, end_s).all()

@@ -228,7 +228,7 @@ def _config(options: Options, setting: Setting) -> dict[str, Any]:
     chosen = asdict(options) | {"trace": source["name"], "policies": list(options.policies)}
     if options.instance is not None:
         chosen["instance"] = options.instance.name
-    workload = asdict(setting.workload) | {"trace": source["name"]}
+    workload = setting.workload.to_mapping() | {"trace": source["name"]}
     del chosen["out"], chosen["jobs"], workload["seed"]
     return {
         "options": chosen,

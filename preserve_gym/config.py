@@ -16,6 +16,10 @@ import numpy as np
 
 from preserve_gym.errors import InputError
 from preserve_gym.latency.law import LatencyLaw
+from preserve_gym.traces.transform import Transform
+from preserve_gym.traces.transforms import make_transform, transform_mapping
+
+SPLITS = ("train", "validation", "test")
 
 T = TypeVar("T")
 
@@ -357,13 +361,22 @@ class WorkloadConfig:
     Attributes:
         trace: name in the catalog, or path of a trace file.
         rate_scale: factor on the request rate: superposition of shifted copies above 1, thinning below.
-        seed: of a synthetic trace, of rate scaling, of the errors of noisy predictions, and of cold starts
-            and routers that are drawn.
+        transforms: further changes of the trace, transforms or mappings such as
+            ``{"kind": "step", "at_s": 3600, "factor": 2}``. First come those that need the whole
+            recording, then rate scaling, then the others, in their order; with ``split``, rate scaling
+            and the others happen within each split by itself.
+        split: which part of the recording, by time, episodes may use; None: all of it.
+        split_s: end of the training part and end of the validation part, on the trace's clock after
+            the transforms that need the whole recording; None: 60 % and 80 % of its span, in whole
+            seconds.
+        split_gap_s: time after the training part, and after the validation part, that no episode uses.
+        seed: of a synthetic trace, of rate scaling and transforms, of the errors of noisy predictions,
+            and of cold starts and routers that are drawn.
         warmup_s: served before the scored part, with the initial fleet, so that queues and rates are
             those of a running service.
-        horizon_s: length of the scored part; None: to the end of the trace.
+        horizon_s: length of the scored part; None: to the end of the trace or split.
         start_s: where on the trace's clock the scored part starts, >= ``warmup_s``; None: drawn
-            at each reset.
+            at each reset, of the evaluation windows if ``split`` is ``validation`` or ``test``.
         window_s: length of a forecast window; windows lie on the trace's clock.
         forecast_windows: windows in an observation's forecast, the current one included.
         forecaster: ``naive``, ``noisy`` or ``oracle``; the last two know the future.
@@ -372,6 +385,10 @@ class WorkloadConfig:
 
     trace: str = "synthetic-chat"
     rate_scale: float = 1.0
+    transforms: tuple[Transform, ...] = ()
+    split: Literal["train", "validation", "test"] | None = None
+    split_s: tuple[float, float] | None = None
+    split_gap_s: float = 600.0
     seed: int = 0
     warmup_s: float = 300.0
     horizon_s: float | None = 3600.0
@@ -383,6 +400,12 @@ class WorkloadConfig:
 
     def __post_init__(self) -> None:
         _check(self, "rate_scale", 1e-6, 1e6)
+        self._make_transforms()
+        if self.split is not None:
+            _check_choice(self, "split", SPLITS)
+        if self.split_s is not None:
+            self._check_split_s()
+        _check(self, "split_gap_s", 0.0, 1e9)
         _check(self, "seed", 0, 2**63 - 1, integer=True)
         _check(self, "warmup_s", 0.0, 1e9)
         if self.horizon_s is not None:
@@ -391,6 +414,50 @@ class WorkloadConfig:
             _check(self, "start_s", self.warmup_s, 1e9)
         _check(self, "window_s", 1.0, 1e9)
         _check(self, "forecast_windows", 1, 1000, integer=True)
+
+    def _make_transforms(self) -> None:
+        if isinstance(self.transforms, (str, Mapping)) or not isinstance(self.transforms, Sequence):
+            raise InputError(
+                "WorkloadConfig.transforms: expected a list of transforms or of mappings, "
+                f"got {self.transforms!r}"
+            )
+        made = []
+        for k, transform in enumerate(self.transforms):
+            try:
+                made.append(make_transform(transform))
+            except InputError as error:
+                raise InputError(f"WorkloadConfig.transforms[{k}]: {error}") from None
+        object.__setattr__(self, "transforms", tuple(made))
+
+    def _check_split_s(self) -> None:
+        given = self.split_s
+        _check_numbers(self, "split_s", 2)
+        ends = self.split_s
+        if not isinstance(ends, tuple) or len(ends) != 2 or not 0.0 < ends[0] < ends[1]:
+            raise InputError(
+                "WorkloadConfig.split_s: expected the end of training and the later one of validation, "
+                f"in s, got {given!r}"
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> WorkloadConfig:
+        """Build from a mapping, as read from YAML.
+
+        Raises:
+            InputError: naming the field and what was expected.
+        """
+        return from_mapping(cls, values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The mapping that ``from_mapping`` reads back.
+
+        Raises:
+            InputError: on a transform of the user's own, which has no name.
+        """
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["transforms"] = [transform_mapping(transform) for transform in self.transforms]
+        values["split_s"] = None if self.split_s is None else list(self.split_s)
+        return values
 
 
 @dataclass(frozen=True)

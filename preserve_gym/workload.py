@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,11 @@ from preserve_gym.errors import InputError
 from preserve_gym.forecasting import WorkloadForecast, make_forecast
 from preserve_gym.prediction import predict_lengths
 from preserve_gym.sim.profile import InstanceProfile, profile_instance
+from preserve_gym.splits import Bounds, change_by_segment, evaluation_windows, split_bounds
 from preserve_gym.traces import Trace, load_trace, scale_rate
+
+# Streams of the configuration's seed.
+_RATE_SCALE, _TRANSFORMS = 1, 16
 
 
 @dataclass(frozen=True)
@@ -36,89 +42,92 @@ class Episode:
 
 
 class Workload:
-    """A scaled trace, its forecasts and its length predictions, all computed once.
+    """A recording after its transforms, its forecasts and its length predictions, all computed once.
+
+    With ``config.split`` episodes lie inside that split. Whatever is fitted (the prior of the forecaster,
+    the mix of lengths of ``profile``, ``mean_rate_rps``) is fitted on the training part, and no forecast
+    reads what comes after the split.
 
     Args:
         config: what to serve and how to predict it.
         trace: used instead of loading ``config.trace``.
+        windows_s: evaluation windows that were fixed before, in place of those that tile the split: starts
+            of their scored parts.
 
     Attributes:
-        trace: the trace after rate scaling.
+        trace: the whole recording after rate scaling and transforms.
+        bounds: start and end of each split in seconds; None without ``config.split``.
         forecast: forecast token totals for every window.
         predicted_tokens: predicted output tokens of every request, int32.
 
     Raises:
-        InputError: if the trace cannot be read, or is shorter than warm-up and horizon.
+        InputError: if the trace cannot be read, or it or its split is shorter than warm-up and horizon.
     """
 
-    def __init__(self, config: WorkloadConfig, trace: Trace | None = None) -> None:
+    def __init__(
+        self, config: WorkloadConfig, trace: Trace | None = None, windows_s: Sequence[float] | None = None
+    ) -> None:
         self.config = config
         if trace is None:
             trace = load_trace(config.trace, seed=config.seed)
-        if config.rate_scale != 1.0:
-            trace = scale_rate(trace, config.rate_scale, np.random.default_rng([config.seed, 1]))
-        self.trace = trace
-        first_s, last_s = self._start_bounds()
-        if last_s < first_s or len(trace) == 0:
-            if config.horizon_s is None:
-                expected = f"more than warmup_s {config.warmup_s:g}"
-            else:
-                expected = f"at least warmup_s {config.warmup_s:g} plus horizon_s {config.horizon_s:g}"
-            if config.start_s is not None and config.start_s > config.warmup_s:
-                expected += f" with the scored part from start_s {config.start_s:g} on"
-            raise InputError(
-                f"trace {trace.name!r}: has {trace.span_s:g} s and {len(trace)} requests, expected {expected}"
-            )
-        # Before any window has closed, all that is known is the service's usual load.
-        windows = trace.span_s / config.window_s
-        prior = (float(trace.prompt_tokens.sum()) / windows, float(trace.output_tokens.sum()) / windows)
-        self.forecast: WorkloadForecast = make_forecast(
-            config.forecaster,
-            trace,
-            window_s=config.window_s,
-            horizon=config.forecast_windows,
-            prior=prior,
-            seed=config.seed,
-        )
-        self.predicted_tokens = predict_lengths(config.predictor, trace, seed=config.seed)
+        self.trace, self.bounds = _prepare(config, trace)
+        self._start_s, self._end_s = self._bounds_of(config.split)
+        self._fitted_s = self._bounds_of(None if config.split is None else "train")
+        self._check_length()
+        self._windows_s = self._make_windows(windows_s)
+        self.forecast = self._make_forecast()
+        self.predicted_tokens = predict_lengths(config.predictor, self.trace, seed=config.seed)
         self._profiles: dict[object, InstanceProfile] = {}
         # Tokens before each request, to read off what arrived in any span of time.
         self._before = tuple(
             np.concatenate(([0], np.cumsum(tokens, dtype=np.int64)))
-            for tokens in (trace.prompt_tokens, self.predicted_tokens)
+            for tokens in (self.trace.prompt_tokens, self.predicted_tokens)
         )
 
     @property
     def mean_rate_rps(self) -> float:
-        """Requests per second over the whole trace."""
-        return len(self.trace) / self.trace.span_s
+        """Requests per second over the whole trace, or the training part of one with splits."""
+        start_s, end_s = self._fitted_s
+        return self._request_count(self._fitted_s) / (end_s - start_s)
 
-    def _start_bounds(self) -> tuple[float, float]:
-        """First and last start of the scored part that the trace allows."""
-        config = self.config
-        last_s = self.trace.span_s - (config.horizon_s or 1e-3)
-        if config.start_s is not None:
-            return config.start_s, min(config.start_s, last_s)
-        return config.warmup_s, last_s
+    @property
+    def evaluation_windows(self) -> NDArray[np.float64]:
+        """Starts of the scored parts that tile the split, or the whole trace, float64[k], k >= 1.
 
-    def _rest_s(self, start_s: float) -> float:
-        """From ``start_s`` to the end of the trace, the request that arrives at that very moment included."""
-        end_s = self.trace.span_s
-        if self.trace.arrival_s[-1] == end_s:
-            # Episodes are half-open, and most recordings end with their last arrival.
-            end_s = math.nextafter(end_s, math.inf)
-        rest_s = end_s - start_s
-        while start_s + rest_s < end_s:
-            rest_s = math.nextafter(rest_s, math.inf)
-        return rest_s
+        Only ``config.start_s`` if that is set.
+        """
+        return self._windows_s.copy()
 
     def episode(self, rng: np.random.Generator) -> Episode:
-        """The episode at ``config.start_s``, or at a start drawn from ``rng`` (whole seconds)."""
+        """The episode at ``config.start_s``, or at a start drawn from ``rng``.
+
+        Drawn from the evaluation windows if the split is ``validation`` or ``test``, else from whole
+        seconds after the first possible start.
+        """
         config = self.config
+        if config.start_s is None and config.split in ("validation", "test"):
+            return self.episode_at(float(rng.choice(self.evaluation_windows)))
         first_s, last_s = self._start_bounds()
-        start_s = first_s if config.start_s is not None else first_s + int(rng.uniform(0.0, last_s - first_s))
+        if config.start_s is not None:
+            return self.episode_at(first_s)
+        return self.episode_at(first_s + int(rng.uniform(0.0, last_s - first_s)))
+
+    def episode_at(self, start_s: float) -> Episode:
+        """The episode whose scored part starts at ``start_s`` on the trace's clock.
+
+        Raises:
+            InputError: if its warm-up or its scored part would lie outside the trace or split.
+        """
+        config = self.config
+        first_s, last_s = self._possible_starts()
+        if isinstance(start_s, bool) or not isinstance(start_s, Real) or not first_s <= start_s <= last_s:
+            raise self._start_error(start_s)
+        start_s = float(start_s)
         horizon_s = self._rest_s(start_s) if config.horizon_s is None else config.horizon_s
         rows = self.trace.row_range(start_s - config.warmup_s, start_s + horizon_s)
+        within = self._rows(self._start_s, self._end_s)
+        # Rounding must not reach over the bounds of the split.
+        rows = slice(max(rows.start, within.start), min(rows.stop, within.stop))
         return Episode(
             trace=self.trace.take(rows),
             predicted_tokens=self.predicted_tokens[rows],
@@ -126,6 +135,109 @@ class Workload:
             warmup_s=config.warmup_s,
             horizon_s=horizon_s,
         )
+
+    def _bounds_of(self, split: str | None) -> tuple[float, float]:
+        """Start and end of a split, or of the whole trace."""
+        return (0.0, self.trace.span_s) if self.bounds is None or split is None else self.bounds[split]
+
+    def _part(self) -> str:
+        split = "" if self.config.split is None else f"split {self.config.split!r} of "
+        return f"{split}trace {self.trace.name!r}"
+
+    def _rows(self, start_s: float, end_s: float) -> slice:
+        """Rows from ``start_s`` on and before ``end_s``; to the last one if the recording ends there."""
+        return self.trace.row_range(start_s, math.inf if end_s == self.trace.span_s else end_s)
+
+    def _request_count(self, bounds_s: tuple[float, float]) -> int:
+        rows = self._rows(*bounds_s)
+        return rows.stop - rows.start
+
+    def _possible_starts(self) -> tuple[float, float]:
+        """First and last start of the scored part that the trace or split allows."""
+        return self._start_s + self.config.warmup_s, self._end_s - (self.config.horizon_s or 1e-3)
+
+    def _start_bounds(self) -> tuple[float, float]:
+        """The same, of those that the configuration allows."""
+        first_s, last_s = self._possible_starts()
+        start_s = self.config.start_s
+        return (first_s, last_s) if start_s is None else (start_s, min(start_s, last_s))
+
+    def _check_length(self) -> None:
+        config = self.config
+        if self._request_count(self._fitted_s) == 0 and config.split is not None:
+            start_s, end_s = self._fitted_s
+            raise InputError(
+                f"trace {self.trace.name!r}: expected requests in its training part, "
+                f"{start_s:g} to {end_s:g} s, got none"
+            )
+        requests = self._request_count((self._start_s, self._end_s))
+        first_s, last_s = self._start_bounds()
+        if self._possible_starts()[0] <= first_s <= last_s and requests:
+            return
+        first_s, last_s = self._possible_starts()
+        if config.split is not None and first_s <= last_s and requests:
+            raise self._start_error(config.start_s)
+        if config.horizon_s is None:
+            expected = f"more than warmup_s {config.warmup_s:g}"
+        else:
+            expected = f"at least warmup_s {config.warmup_s:g} plus horizon_s {config.horizon_s:g}"
+        if config.split is None and config.start_s is not None and config.start_s > config.warmup_s:
+            expected += f" with the scored part from start_s {config.start_s:g} on"
+        where = "" if config.split is None else f" (from {self._start_s:g} to {self._end_s:g} s)"
+        raise InputError(
+            f"{self._part()}: has {self._end_s - self._start_s:g} s{where} and "
+            f"{requests} requests, expected {expected}"
+        )
+
+    def _start_error(self, start_s: object) -> InputError:
+        first_s, last_s = self._possible_starts()
+        return InputError(
+            f"start_s: expected a number in [{first_s:.15g}, {last_s:.15g}], as {self._part()} reaches "
+            f"from {self._start_s:g} to {self._end_s:g} s, got {start_s!r}"
+        )
+
+    def _make_windows(self, fixed_s: Sequence[float] | None) -> NDArray[np.float64]:
+        first_s, last_s = self._start_bounds()
+        if fixed_s is None or self.config.start_s is not None:
+            return evaluation_windows(first_s, last_s, self.config.horizon_s or math.inf)
+        starts_s = np.array(fixed_s, np.float64)
+        if not len(starts_s) or not (first_s <= starts_s.min() and starts_s.max() <= last_s):
+            raise InputError(
+                f"windows_s: expected starts in [{first_s:.15g}, {last_s:.15g}] of {self._part()}, "
+                f"got {starts_s.tolist()}"
+            )
+        return starts_s
+
+    def _make_forecast(self) -> WorkloadForecast:
+        config = self.config
+        start_s, end_s = self._fitted_s
+        fitted = self._rows(start_s, end_s)
+        # Before any window has closed, all that is known is the service's usual load.
+        windows = (end_s - start_s) / config.window_s
+        prior = (
+            float(self.trace.prompt_tokens[fitted].sum()) / windows,
+            float(self.trace.output_tokens[fitted].sum()) / windows,
+        )
+        return make_forecast(
+            config.forecaster,
+            # A forecaster that knows the future knows that of its split.
+            self.trace.take(self._rows(0.0, self._end_s), span_s=self._end_s),
+            window_s=config.window_s,
+            horizon=config.forecast_windows,
+            prior=prior,
+            seed=config.seed,
+        )
+
+    def _rest_s(self, start_s: float) -> float:
+        """From ``start_s`` to the end; the request that arrives at the trace's very end is included."""
+        end_s = self._end_s
+        if end_s == self.trace.span_s == self.trace.arrival_s[-1]:
+            # Episodes are half-open, and most recordings end with their last arrival.
+            end_s = math.nextafter(end_s, math.inf)
+        rest_s = end_s - start_s
+        while start_s + rest_s < end_s:
+            rest_s = math.nextafter(rest_s, math.inf)
+        return rest_s
 
     def arrived(self, end_s: float, spans_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """What arrived in [end_s - span, end_s) for each span.
@@ -144,8 +256,9 @@ class Workload:
         """What one instance of ``cluster`` serves of this workload's mix of lengths; cached."""
         key = (cluster.instance, cluster.slo, cluster.too_long)
         if key not in self._profiles:
+            rows = self._rows(*self._fitted_s)
             self._profiles[key] = profile_instance(
-                cluster, self.trace.prompt_tokens, self.trace.output_tokens
+                cluster, self.trace.prompt_tokens[rows], self.trace.output_tokens[rows]
             )
         return self._profiles[key]
 
@@ -165,3 +278,30 @@ class Workload:
             self.forecast.output_tokens[k].copy(),
             0.0 if elapsed < 1e-8 else elapsed,
         )
+
+
+def _prepare(config: WorkloadConfig, trace: Trace) -> tuple[Trace, Bounds | None]:
+    """The trace after its transforms, and where its splits lie."""
+    numbered = list(enumerate(config.transforms))
+
+    def generator(position: int, segment: int) -> np.random.Generator:
+        return np.random.default_rng([config.seed, _TRANSFORMS, position, segment])
+
+    for position, transform in numbered:
+        if transform.whole:
+            trace = transform.apply(trace, generator(position, 0))
+
+    def change(piece: Trace, start_s: float, segment: int) -> Trace:
+        rng = np.random.default_rng([config.seed, _RATE_SCALE, segment])
+        piece = scale_rate(piece, config.rate_scale, rng, may_be_empty=config.split is not None)
+        for position, transform in numbered:
+            if not transform.whole:
+                piece = transform.apply(piece, generator(position, segment), start_s)
+        return piece
+
+    if config.split is None:
+        return change(trace, 0.0, 0), None
+    bounds = split_bounds(trace.span_s, config.split_s, config.split_gap_s)
+    if config.rate_scale != 1.0 or any(not transform.whole for transform in config.transforms):
+        trace = change_by_segment(trace, bounds, change)
+    return trace, bounds

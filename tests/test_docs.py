@@ -24,6 +24,7 @@ from preserve_gym.envs.autoscale import AutoscaleEnv
 from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.latency.presets import load_preset, preset_names
 from preserve_gym.prediction.lengths import PREDICTORS
+from preserve_gym.scenarios import load_scenario, scenario_names
 from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
@@ -36,6 +37,7 @@ README = ROOT / "README.md"
 AUTOSCALE = ROOT / "docs" / "environments" / "autoscale.md"
 TRACES = ROOT / "docs" / "bring-your-own-trace.md"
 GPU = ROOT / "docs" / "bring-your-own-gpu.md"
+SCENARIOS = ROOT / "docs" / "scenarios.md"
 SIMULATES = ROOT / "docs" / "how-it-simulates.md"
 POLICY = ROOT / "docs" / "write-your-own-policy.md"
 
@@ -290,6 +292,16 @@ def test_trace_names() -> None:
     for name, meaning in rows:
         if name in DATASETS:
             assert f"{DATASETS[name].rows:,} requests" in meaning
+
+
+def test_scenarios() -> None:
+    rows = table_of(SCENARIOS, "The scenarios")
+    assert [row[0] for row in rows] == list(scenario_names())
+    for name, trace, cluster, _ in rows:
+        scenario = load_scenario(name)
+        sized = scenario.cluster
+        assert trace == scenario.workload.trace
+        assert cluster == f"up to {sized.max_instances} x `{sized.instance.name}`"
 
 
 def test_data_sets_that_are_not_traces() -> None:

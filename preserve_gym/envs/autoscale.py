@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +18,7 @@ from preserve_gym.envs.action import ScaleAction
 from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.reward import reward_parts
 from preserve_gym.errors import InputError
+from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.sim import Cluster, Snapshot
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.sim.routers import check_weights, get_router
@@ -64,6 +67,10 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         initial_instances: ready at the start of the warm-up; None: the forecast need.
         router_weights: of the router ``linear``, or one of your own that reads ``view.weights``.
         render_mode: None or ``ansi``.
+        scenario: name or file of a scenario, or one made before: gives ``cluster`` and ``workload`` where
+            they are None, and the fields that a mapping of them leaves out.
+        split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for
+            a ``Workload``, which has its own.
 
     Raises:
         InputError: on options that do not fit.
@@ -83,17 +90,25 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         initial_instances: int | None = None,
         router_weights: Sequence[float] = (),
         render_mode: str | None = None,
+        scenario: str | Path | Scenario | None = None,
+        split: Literal["train", "validation", "test"] | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode: expected None or ansi, got {render_mode!r}")
         if not (math.isfinite(interval_s) and interval_s > 0):
             raise InputError(f"interval_s: expected a finite number > 0, got {interval_s!r}")
         self.render_mode = render_mode
-        self.cluster_config: ClusterConfig = _config(ClusterConfig, cluster)
-        self.reward_config: RewardConfig = _config(RewardConfig, reward)
-        self.workload = (
-            workload if isinstance(workload, Workload) else Workload(_config(WorkloadConfig, workload))
-        )
+        if not isinstance(scenario, Scenario):
+            unnamed = Scenario("", "", WorkloadConfig(), ClusterConfig())
+            scenario = unnamed if scenario is None else load_scenario(scenario)
+        self.cluster_config: ClusterConfig = _config(scenario.cluster, cluster)
+        self.reward_config: RewardConfig = _config(RewardConfig(), reward)
+        if not isinstance(workload, Workload):
+            made = replace(scenario, workload=_config(scenario.workload, workload))
+            workload = made.make_workload(split)
+        elif split is not None:
+            raise InputError(f"split: expected None with a Workload, which has its own, got {split!r}")
+        self.workload = workload
         low, high = self.cluster_config.min_instances, self.cluster_config.max_instances
         if initial_instances is not None and not low <= initial_instances <= high:
             raise InputError(
@@ -118,9 +133,18 @@ class AutoscaleEnv(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Draw an episode, serve its warm-up and observe."""
+        """Draw an episode, serve its warm-up and observe.
+
+        Args:
+            seed: of the environment's generator, which draws the episodes.
+            options: ``{"start_s": ...}`` picks the episode whose scored part starts there on the trace's
+                clock, such as one of ``workload.evaluation_windows``.
+
+        Raises:
+            InputError: on another option, or a start that the workload does not allow.
+        """
         super().reset(seed=seed)
-        self._episode = episode = self.workload.episode(self.np_random)
+        self._episode = episode = self._choose_episode(options or {})
         initial = self._initial_instances
         if initial is None:
             low, high = self._action.min_instances, self._action.max_instances
@@ -218,6 +242,14 @@ class AutoscaleEnv(gym.Env[Any, Any]):
             f"waiting {s.waiting.sum()}  KV {s.kv_use[s.state == READY].mean():.0%}"
         )
 
+    def _choose_episode(self, options: Mapping[str, Any]) -> Episode:
+        unknown = [name for name in options if name != "start_s"]
+        if unknown:
+            raise InputError(f"options: expected start_s or none, got {unknown[0]!r}")
+        if options.get("start_s") is None:
+            return self.workload.episode(self.np_random)
+        return self.workload.episode_at(options["start_s"])
+
     def _forecast_need(self, time_s: float) -> float:
         prompt, output, _ = self.workload.forecast_at(time_s)
         window_s = self.workload.config.window_s
@@ -241,11 +273,13 @@ def _change(before: Mapping[str, float], after: Snapshot) -> dict[str, float]:
     return {name: value - before[name] for name, value in after.totals.items()}
 
 
-def _config(cls: Any, value: Any) -> Any:
+def _config(default: Any, value: Any) -> Any:
+    """The configuration that was given; a mapping changes fields of the default."""
+    cls = type(default)
     if value is None:
-        return cls()
+        return default
     if isinstance(value, cls):
         return value
     if isinstance(value, Mapping):
-        return from_mapping(cls, value)
+        return from_mapping(cls, {f.name: getattr(default, f.name) for f in fields(default)} | dict(value))
     raise InputError(f"expected a {cls.__name__} or a mapping of its fields, got {value!r}")

@@ -15,7 +15,7 @@ MAX_REQUESTS = 100_000_000
 """Most requests that a scaled trace may have: 2.4 GB of columns."""
 
 
-def scale_rate(trace: Trace, factor: float, rng: np.random.Generator) -> Trace:
+def scale_rate(trace: Trace, factor: float, rng: np.random.Generator, *, may_be_empty: bool = False) -> Trace:
     """The trace at ``factor`` times its request rate, over the same span.
 
     Above 1: *superposition* of copies of the trace, the first as it is and each other shifted around
@@ -33,6 +33,7 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator) -> Trace:
         trace: the trace.
         factor: ratio of the new rate to the old, finite and positive.
         rng: draws the shifts and the requests that are kept.
+        may_be_empty: thinning may leave no request, as it may in a short piece of a recording.
 
     Raises:
         InputError: on a factor that is not finite and positive, or that leaves no request, or would
@@ -60,7 +61,7 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator) -> Trace:
         times.append((arrival_s + shift_s) % trace.span_s if shift_s > 0.0 else arrival_s)
         rows.append(kept)
     arrival_s, row = np.concatenate(times), np.concatenate(rows)
-    if len(trace) and not len(row):
+    if len(trace) and not len(row) and not may_be_empty:
         raise InputError(
             f"rate scale: {factor!r} leaves none of the {len(trace):,} requests of trace {trace.name!r}"
         )

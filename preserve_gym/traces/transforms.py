@@ -230,6 +230,18 @@ def make_transform(value: Transform | Mapping[str, Any]) -> Transform:
     return cls(**fields)
 
 
+def transform_mapping(transform: Transform) -> dict[str, Any]:
+    """The mapping of kind and fields that ``make_transform`` reads back.
+
+    Raises:
+        InputError: on a transform that is none of ``TRANSFORMS``.
+    """
+    kind = next((kind for kind, cls in TRANSFORMS.items() if type(transform) is cls), None)
+    if kind is None:
+        raise InputError(f"transform: expected one of {', '.join(TRANSFORMS)}, got {transform!r}")
+    return {"kind": kind, **dataclasses.asdict(transform)}  # type: ignore[call-overload]
+
+
 def _hint(name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -172,7 +172,7 @@ def _play(
     base: Any = env.unwrapped
     observation, _ = env.reset(seed=seed)
     first_s = float(observation["time_s"][0])
-    span_s = base.workload.config.horizon_s or base.workload.trace.span_s - first_s
+    span_s = base.workload.config.scored_s or base.workload.trace.span_s - first_s
     rows: dict[str, list[float]] = {}
     state, truncated, steps = None, False, 0
     while not truncated:

@@ -360,6 +360,8 @@ class WorkloadConfig:
 
     Attributes:
         trace: name in the catalog, or path of a trace file.
+        service_scale: size of a generated service relative to the recorded one, see ``load_trace``; 1 for a
+            recorded trace.
         rate_scale: factor on the request rate: superposition of shifted copies above 1, thinning below.
         transforms: further changes of the trace, transforms or mappings such as
             ``{"kind": "step", "at_s": 3600, "factor": 2}``. First come those that need the whole
@@ -375,6 +377,8 @@ class WorkloadConfig:
         warmup_s: served before the scored part, with the initial fleet, so that queues and rates are
             those of a running service.
         horizon_s: length of the scored part; None: to the end of the trace or split.
+        evaluation_horizon_s: the same of the splits ``validation`` and ``test``, where episodes are
+            better longer; None: ``horizon_s``.
         start_s: where on the trace's clock the scored part starts, >= ``warmup_s``; None: drawn
             at each reset, of the evaluation windows if ``split`` is ``validation`` or ``test``.
         window_s: length of a forecast window; windows lie on the trace's clock.
@@ -384,6 +388,7 @@ class WorkloadConfig:
     """
 
     trace: str = "synthetic-chat"
+    service_scale: float = 1.0
     rate_scale: float = 1.0
     transforms: tuple[Transform, ...] = ()
     split: Literal["train", "validation", "test"] | None = None
@@ -392,6 +397,7 @@ class WorkloadConfig:
     seed: int = 0
     warmup_s: float = 300.0
     horizon_s: float | None = 3600.0
+    evaluation_horizon_s: float | None = None
     start_s: float | None = None
     window_s: float = 600.0
     forecast_windows: int = 3
@@ -399,6 +405,7 @@ class WorkloadConfig:
     predictor: str = "noisy"
 
     def __post_init__(self) -> None:
+        _check(self, "service_scale", 1e-6, 1e6)
         _check(self, "rate_scale", 1e-6, 1e6)
         self._make_transforms()
         if self.split is not None:
@@ -408,8 +415,9 @@ class WorkloadConfig:
         _check(self, "split_gap_s", 0.0, 1e9)
         _check(self, "seed", 0, 2**63 - 1, integer=True)
         _check(self, "warmup_s", 0.0, 1e9)
-        if self.horizon_s is not None:
-            _check(self, "horizon_s", 1e-3, 1e9)
+        for name in ("horizon_s", "evaluation_horizon_s"):
+            if getattr(self, name) is not None:
+                _check(self, name, 1e-3, 1e9)
         if self.start_s is not None:
             _check(self, "start_s", self.warmup_s, 1e9)
         _check(self, "window_s", 1.0, 1e9)
@@ -438,6 +446,13 @@ class WorkloadConfig:
                 "WorkloadConfig.split_s: expected the end of training and the later one of validation, "
                 f"in s, got {given!r}"
             )
+
+    @property
+    def scored_s(self) -> float | None:
+        """Length of the scored part in the config's split; None: to the end of the trace or split."""
+        if self.split in ("validation", "test") and self.evaluation_horizon_s is not None:
+            return self.evaluation_horizon_s
+        return self.horizon_s
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> WorkloadConfig:

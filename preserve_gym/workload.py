@@ -69,7 +69,7 @@ class Workload:
     ) -> None:
         self.config = config
         if trace is None:
-            trace = load_trace(config.trace, seed=config.seed)
+            trace = load_trace(config.trace, config.seed, config.service_scale)
         self.trace, self.bounds = _prepare(config, trace)
         self._start_s, self._end_s = self._bounds_of(config.split)
         self._fitted_s = self._bounds_of(None if config.split is None else "train")
@@ -123,7 +123,7 @@ class Workload:
         if isinstance(start_s, bool) or not isinstance(start_s, Real) or not first_s <= start_s <= last_s:
             raise self._start_error(start_s)
         start_s = float(start_s)
-        horizon_s = self._rest_s(start_s) if config.horizon_s is None else config.horizon_s
+        horizon_s = self._rest_s(start_s) if config.scored_s is None else config.scored_s
         rows = self.trace.row_range(start_s - config.warmup_s, start_s + horizon_s)
         within = self._rows(self._start_s, self._end_s)
         # Rounding must not reach over the bounds of the split.
@@ -154,7 +154,7 @@ class Workload:
 
     def _possible_starts(self) -> tuple[float, float]:
         """First and last start of the scored part that the trace or split allows."""
-        return self._start_s + self.config.warmup_s, self._end_s - (self.config.horizon_s or 1e-3)
+        return self._start_s + self.config.warmup_s, self._end_s - (self.config.scored_s or 1e-3)
 
     def _start_bounds(self) -> tuple[float, float]:
         """The same, of those that the configuration allows."""
@@ -177,10 +177,11 @@ class Workload:
         first_s, last_s = self._possible_starts()
         if config.split is not None and first_s <= last_s and requests:
             raise self._start_error(config.start_s)
-        if config.horizon_s is None:
+        if config.scored_s is None:
             expected = f"more than warmup_s {config.warmup_s:g}"
         else:
-            expected = f"at least warmup_s {config.warmup_s:g} plus horizon_s {config.horizon_s:g}"
+            name = "horizon_s" if config.scored_s == config.horizon_s else "evaluation_horizon_s"
+            expected = f"at least warmup_s {config.warmup_s:g} plus {name} {config.scored_s:g}"
         if config.split is None and config.start_s is not None and config.start_s > config.warmup_s:
             expected += f" with the scored part from start_s {config.start_s:g} on"
         where = "" if config.split is None else f" (from {self._start_s:g} to {self._end_s:g} s)"
@@ -199,7 +200,7 @@ class Workload:
     def _make_windows(self, fixed_s: Sequence[float] | None) -> NDArray[np.float64]:
         first_s, last_s = self._start_bounds()
         if fixed_s is None or self.config.start_s is not None:
-            return evaluation_windows(first_s, last_s, self.config.horizon_s or math.inf)
+            return evaluation_windows(first_s, last_s, self.config.scored_s or math.inf)
         starts_s = np.array(fixed_s, np.float64)
         if not len(starts_s) or not (first_s <= starts_s.min() and starts_s.max() <= last_s):
             raise InputError(

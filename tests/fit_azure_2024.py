@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from preserve_gym.traces.azure_2024 import Service
 from preserve_gym.traces.length_mix import LengthMix
 from preserve_gym.traces.modulation import ArrivalPattern, Modulation
-from tests import fit_synthetic, fit_windows
+from tests import fit_windows
 
 FloatArray = NDArray[np.float64]
-SOURCES = {"conv": "chat", "code": "code"}
+KINDS = {"conv": "chat", "code": "code"}
 FAST_S = 60.0
 SLOW_GRID_S = (300.0, 600.0, 900.0, 1200.0, 1800.0)
 LEVELS = (0.01, 0.02, 0.03, *(round(0.05 * k, 2) for k in range(1, 20)), 0.96, 0.97, 0.98, 0.99)
@@ -95,16 +95,22 @@ def fit_slow(table: pd.DataFrame) -> Modulation:
     return Modulation(round(float(std), 3), tau)
 
 
+def size_over_2023(service: str, traces: Path) -> float:
+    """Mean request rate of 2024 over that of the hour of 2023."""
+    hour = fit_windows.hour_of_2023(KINDS[service], traces)
+    return float(windows_of(service, traces)["requests"].mean()) / 600 / (len(hour) / hour.span_s)
+
+
 def fit_fast(service: str, traces: Path) -> ArrivalPattern:
     """What moves below ten minutes, at the size of 2024."""
     table = windows_of(service, traces)
-    hour = fit_synthetic.hour_of_2023(SOURCES[service], traces)
-    size = float(table["requests"].mean()) / 600 / (len(hour) / hour.span_s)
+    hour = fit_windows.hour_of_2023(KINDS[service], traces)
+    size = size_over_2023(service, traces)
     windows = [hour.slice(600.0 * k, 600.0 * (k + 1)) for k in range(5)]
     of_2023 = fit_windows.fit_service(windows, silent=service == "code")[0].averaged(size)
     ripple = of_2023.modulations[0]
     variance = np.expm1(ripple.log_std**2)
-    of_a_minute = fit_synthetic.averaged(np.array([60.0 / ripple.correlation_s, 60.0 / FAST_S]))
+    of_a_minute = fit_windows.averaged(np.array([60.0 / ripple.correlation_s, 60.0 / FAST_S]))
     rest = (minute_sigma(table) ** 2 - variance * of_a_minute[0]) / of_a_minute[1]
     modulations = [Modulation(round(ripple.log_std, 3), ripple.correlation_s)]
     if rest > 0:
@@ -120,7 +126,7 @@ def quantiles(service: str, field: str, traces: Path) -> tuple[int, ...]:
     table = pd.read_csv(traces / "azure_llm_2024_length_percentiles.csv.gz")
     table = table[(table["service"] == service) & (table["field"] == field)]
     column = {"ContextTokens": "prompt_tokens", "GeneratedTokens": "output_tokens"}[field]
-    tokens = getattr(fit_synthetic.hour_of_2023(SOURCES[service], traces), column)
+    tokens = getattr(fit_windows.hour_of_2023(KINDS[service], traces), column)
     least, most = int(tokens.min()), int(tokens.max())
     if field == "GeneratedTokens":
         least = 2
@@ -151,11 +157,8 @@ def fit_burstgpt(traces: Path) -> Modulation:
     taus = np.arange(30.0, 1800.0, 10.0)
     misfit = [
         float(
-            ((np.exp(-60 * lags / tau) - fit_synthetic.averaged(np.array([3600 / tau]))) * variance - shared)
-            @ (
-                (np.exp(-60 * lags / tau) - fit_synthetic.averaged(np.array([3600 / tau]))) * variance
-                - shared
-            )
+            ((np.exp(-60 * lags / tau) - fit_windows.averaged(np.array([3600 / tau]))) * variance - shared)
+            @ ((np.exp(-60 * lags / tau) - fit_windows.averaged(np.array([3600 / tau]))) * variance - shared)
         )
         for tau in taus
     ]
@@ -171,7 +174,7 @@ def fit_service(service: str, traces: Path) -> Service:
             (0.0, *LEVELS, 1.0),
             quantiles(service, "ContextTokens", traces),
             quantiles(service, "GeneratedTokens", traces),
-            round(fit_synthetic.rank_correlation(fit_synthetic.hour_of_2023(SOURCES[service], traces)), 2),
+            round(fit_windows.rank_correlation(fit_windows.hour_of_2023(KINDS[service], traces)), 2),
         ),
         prompt_mean=weekly_means(service, traces)[0],
         output_mean=weekly_means(service, traces)[1],
@@ -180,7 +183,7 @@ def fit_service(service: str, traces: Path) -> Service:
 
 def main() -> None:
     traces = Path(os.environ["PRESERVE_GYM_DATA"]) / "traces"
-    for service in SOURCES:
+    for service in KINDS:
         pprint.pprint(fit_service(service, traces), compact=True, width=108)
     print("burstgpt", fit_burstgpt(traces))
 

@@ -3,70 +3,56 @@
 Run as ``python -m tests.fit_synthetic`` with the data folder in ``PRESERVE_GYM_DATA``: prints the
 figures that the module records and, for each service, what generated hours show beside the real hour.
 
-Method. *Lengths*: empirical quantiles and Spearman's correlation of the 2023 hour. *Profiles*: hourly
-counts of Monday to Friday 2024, averaged over the days, and of Saturday and Sunday. *Swell*: log of a
-weekday hour's count over the profile; its standard deviation, and the exponential that fits its
-autocorrelation at 1, 2, 3 and 6 h.
-*Silence* (code only): gaps of the 2023 hour longer than ``IDLE_MIN_S``; means of busy and idle
-periods and the second moment of the idle ones. *Ripple and bin noise*: the relative variance of the
-rate over windows of 0.5 to 120 s (counts less Poisson, silence cut out), by least squares of the
-relative error on a process of variance V and correlation time tau plus white noise.
+Method. *Profiles*: hourly counts of Monday to Friday 2024, averaged over the days, and of Saturday and
+Sunday. *Swell*: log of a weekday hour's count over the profile; its standard deviation, and the
+exponential that fits its autocorrelation at 1, 2, 3 and 6 h. *Slow*: that of the services of 2024 within
+their hours (``tests/fit_azure_2024.py``), its variance times the ratio of their rates to those of 2023.
+The rest comes from the 2023 hour cut in windows of 10 minutes (``tests/fit_windows.py``).
 """
 
 from __future__ import annotations
 
 import os
 import pprint
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preserve_gym.traces import Trace, read_trace, synthetic_trace
-from preserve_gym.traces.modulation import BIN_S, Modulation, Silence
-from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES, ServiceFit
+from preserve_gym.traces import Trace, synthetic_trace
+from preserve_gym.traces.modulation import Modulation
+from preserve_gym.traces.synthetic_fits import SERVICES, ServiceFit
+from tests import fit_azure_2024, fit_windows
+from tests.fit_windows import hour_of_2023, quantiles, rank_correlation
 
 FloatArray = NDArray[np.float64]
-SOURCES = {"chat": "conv", "code": "code"}
-IDLE_MIN_S = 2.0
-WINDOWS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
-RIPPLE_GRID_S = {"chat": np.arange(30.0, 900.0, 5.0), "code": np.arange(1.0, 60.0, 0.5)}
 SWELL_GRID_S = np.arange(1.0, 25.0, 0.5) * 3600
-
-
-def hour_of_2023(kind: str, traces: Path) -> Trace:
-    return read_trace(traces / f"azure_llm_2023_{SOURCES[kind]}.csv.gz")
 
 
 def fit_service(kind: str, traces: Path) -> ServiceFit:
     """The fit of a service, rounded as it is committed."""
-    trace = hour_of_2023(kind, traces)
     hourly_rate, weekend_rate, swell = fit_week(kind, traces)
-    silence, arrival_s = fit_silence(trace.arrival_s) if kind == "code" else (None, trace.arrival_s)
-    ripple, bin_variance = fit_ripple(arrival_s, RIPPLE_GRID_S[kind])
+    trace = hour_of_2023(kind, traces)
+    windows = [trace.slice(600.0 * k, 600.0 * (k + 1)) for k in range(5)]
+    pattern, _ = fit_windows.fit_service(windows, silent=kind == "code")
+    service = fit_windows.SOURCES[kind]
+    slow = fit_azure_2024.fit_slow(fit_azure_2024.windows_of(service, traces))
+    size = fit_azure_2024.size_over_2023(service, traces)
     return ServiceFit(
         default_rate_rps=SERVICES[kind].default_rate_rps,
         hourly_rate=hourly_rate,
         weekend_rate=weekend_rate,
         swell=swell,
-        ripple=ripple,
-        bin_variance=bin_variance,
-        silence=silence,
+        slow=replace(slow, log_std=round(slow.averaged(1 / size).log_std, 3)),
+        ripple=pattern.modulations[0],
+        bin_variance=pattern.bin_variance,
+        silence=pattern.silence,
         length_correlation=round(rank_correlation(trace), 2),
         prompt_quantiles=quantiles(trace.prompt_tokens),
         output_quantiles=quantiles(trace.output_tokens),
     )
-
-
-def quantiles(tokens: NDArray[np.int32]) -> tuple[int, ...]:
-    return tuple(int(q) for q in np.rint(np.quantile(tokens, QUANTILE_LEVELS)))
-
-
-def rank_correlation(trace: Trace) -> float:
-    ranks = [pd.Series(tokens).rank() for tokens in (trace.prompt_tokens, trace.output_tokens)]
-    return float(np.corrcoef(ranks)[0, 1])
 
 
 def hours_of_2024(kind: str, traces: Path, *, weekend: bool) -> pd.DataFrame:
@@ -76,7 +62,8 @@ def hours_of_2024(kind: str, traces: Path, *, weekend: bool) -> pd.DataFrame:
     """
     week = pd.read_csv(traces / "azure_llm_2024_hourly.csv.gz", parse_dates=["time_gst"])
     start = week["time_gst"] - pd.Timedelta(hours=4)
-    table = pd.DataFrame({"start": start, "requests": week[f"requests_{SOURCES[kind]}"]}).sort_values("start")
+    requests = week[f"requests_{fit_windows.SOURCES[kind]}"]
+    table = pd.DataFrame({"start": start, "requests": requests}).sort_values("start")
     table = table[(table["start"].dt.weekday >= 5) == weekend]
     return table.assign(hour=table["start"].dt.hour)[["hour", "requests"]]
 
@@ -102,48 +89,10 @@ def fit_week(kind: str, traces: Path) -> tuple[tuple[float, ...], tuple[float, .
     )
 
 
-def fit_silence(arrival_s: FloatArray) -> tuple[Silence, FloatArray]:
-    """The silence, and the arrivals on a clock that stops while idle."""
-    gap = np.diff(arrival_s)
-    is_idle = gap > IDLE_MIN_S
-    idle = gap[is_idle] - IDLE_MIN_S
-    busy_mean = gap[~is_idle].sum() / (is_idle.sum() + 1)
-    # Two exponentials of equal weight with the mean and the second moment of the idle periods.
-    total = 2 * idle.mean()
-    half_difference = min(np.sqrt(max(2 * (idle**2).mean() - total**2, 0.0)), total) / 2
-    short, long = total / 2 - half_difference, total / 2 + half_difference
-    busy_clock = np.r_[0.0, np.cumsum(np.where(is_idle, 0.0, gap))]
-    busy_mean, short, long = (round(float(mean), 1) for mean in (busy_mean, short, long))
-    return Silence(busy_mean, IDLE_MIN_S, short, long), busy_clock
-
-
 def relative_variance(arrival_s: FloatArray, window_s: float) -> float:
     """Variance over squared mean of the rate in windows: that of the counts less Poisson's."""
     counts = np.bincount((arrival_s // window_s).astype(int))[:-1]
     return float((counts.var() - counts.mean()) / counts.mean() ** 2)
-
-
-def averaged(x: FloatArray) -> FloatArray:
-    """Variance of the mean of a process over x of its correlation times, relative to its own."""
-    return 2 * (x - 1 + np.exp(-x)) / x**2
-
-
-def fit_ripple(arrival_s: FloatArray, grid_s: FloatArray) -> tuple[Modulation, float]:
-    windows = np.array(WINDOWS_S)
-    measured = np.array([relative_variance(arrival_s, w) for w in WINDOWS_S])
-    best = None
-    for tau in grid_s:
-        # Variance is measured around the hour's own mean.
-        process = averaged(windows / tau) - averaged(np.array([arrival_s[-1] / tau]))
-        design = np.stack((process, BIN_S / windows), axis=1) / measured[:, None]
-        coefficients, *_ = np.linalg.lstsq(design, np.ones(len(windows)), rcond=None)
-        misfit = float(((design @ coefficients - 1) ** 2).sum())
-        if (coefficients > 0).all() and (best is None or misfit < best[0]):
-            best = misfit, float(tau), *coefficients
-    assert best is not None
-    _, tau, variance, noise = best
-    log_std = float(np.sqrt(np.log1p(variance)))
-    return Modulation(round(log_std, 3), tau), round(float(noise / (1 + variance)), 3)
 
 
 def arrival_cv(arrival_s: FloatArray) -> float:
@@ -169,7 +118,7 @@ def generated_hours(kind: str, real: Trace, count: int) -> list[Trace]:
 
 def main() -> None:
     traces = Path(os.environ["PRESERVE_GYM_DATA"]) / "traces"
-    for kind in SOURCES:
+    for kind in fit_windows.SOURCES:
         print(kind)
         pprint.pprint(asdict(fit_service(kind, traces)), sort_dicts=False, compact=True, width=108)
         real = hour_of_2023(kind, traces)

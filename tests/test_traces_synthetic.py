@@ -137,7 +137,7 @@ def test_prompts_and_outputs_go_together_as_in_the_real_hour(real: Trace, hours:
 
 
 def test_bursts_are_those_of_the_real_hour(kind: str, real: Trace, hours: list[Trace]) -> None:
-    """Fitted inside windows of 10 minutes and, above, to 2024; the real hour is one sample of what is above."""
+    """Fitted inside windows of 10 minutes and, above, to 2024, of which the real hour is but one sample."""
     cv = [fit_synthetic.arrival_cv(hour.arrival_s) for hour in hours]
     assert np.mean(cv) == pytest.approx(fit_synthetic.arrival_cv(real.arrival_s), rel=0.05)
     for window_s, rtol in (

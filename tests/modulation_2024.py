@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 WINDOW_S = 600.0
 NEARBY_MINUTES = 14
 REFITS = 30
+CUT_STEP_S = 50.0
 DRAWS = 300
 
 
@@ -31,8 +32,17 @@ def minute_std(ripple: Modulation) -> float:
     return float(np.sqrt(np.expm1(ripple.log_std**2) * of_a_minute))
 
 
-def windows_of(hour: Trace) -> list[Trace]:
-    return [hour.slice(WINDOW_S * k, WINDOW_S * (k + 1)) for k in range(5)]
+def windows_of(hour: Trace, from_s: float = 0.0) -> list[Trace]:
+    return [hour.slice(from_s + WINDOW_S * k, from_s + WINDOW_S * (k + 1)) for k in range(5)]
+
+
+def ripples_by_cut(kind: str, hour: Trace) -> list[Modulation]:
+    """Ripples fitted to the same hour, its windows cut at other times."""
+    starts_s = np.arange(0.0, hour.span_s - 5 * WINDOW_S, CUT_STEP_S)
+    return [
+        fit_windows.fit_service(windows_of(hour, s), silent=kind == "code")[0].modulations[0]
+        for s in starts_s
+    ]
 
 
 def refitted(kind: str, hour: Trace) -> list[Modulation]:
@@ -78,7 +88,10 @@ def figures(service: str, traces: Path) -> dict[str, str]:
     size = fit_azure_2024.size_over_2023(service, traces)
     pattern = fit_windows.fit_service(windows_of(hour), silent=kind == "code")[0]
     ripple = pattern.modulations[0]
-    refits = [minute_std(r.averaged(size)) for r in refitted(kind, hour)]
+    refits, cuts = (
+        [minute_std(r.averaged(size)) for r in ripples]
+        for ripples in (refitted(kind, hour), ripples_by_cut(kind, hour))
+    )
     fits = fit_azure_2024.minute_fits(table)
     best, width, sigma = fits[0]
     near = [fit[2] for fit in fits if fit[0] <= 1.05 * best]
@@ -86,6 +99,7 @@ def figures(service: str, traces: Path) -> dict[str, str]:
         "requests/s over those of 2023": f"{size:.2f}",
         "std of a minute: ripple of 2023": f"{minute_std(ripple):.3f}",
         "its variance divided by the size": f"{minute_std(ripple.averaged(size)):.3f}",
+        "from the same hour, its windows cut elsewhere": f"{min(cuts):.3f} to {max(cuts):.3f}",
         "from other hours with that ripple": _range(refits),
         "std of a minute: read off 2024": f"{sigma:.4f}",
         "read-offs that fit within 5 % as well": f"{min(near):.4f} to {max(near):.4f}",

@@ -36,6 +36,8 @@ from tests.window_statistics import statistics
 WINDOWS = 6
 WARMUP_S = 120.0
 SEEDS = 20
+# Of the variance of the pattern, to see how much depends on it.
+FACTORS = (1 / 8, 8)
 RANKED = ("GPU-hours", "TTFT P99, s", "E2E P99, s", "norm. latency P99, s")
 
 
@@ -114,9 +116,12 @@ def together(parts: Sequence[Played]) -> Played:
     return Played(pd.concat([p.requests for p in parts]), pd.concat([p.intervals for p in parts]))
 
 
-def play(trace: Trace, case: Case, policy: Autoscaler) -> Played:
-    """Play a trace from the end of the warm-up to its own."""
-    workload = Workload(WorkloadConfig(warmup_s=WARMUP_S, start_s=WARMUP_S, horizon_s=None), trace=trace)
+def workload_of(trace: Trace) -> Workload:
+    """The trace from the end of the warm-up to its own; shared by the policies, which saves time."""
+    return Workload(WorkloadConfig(warmup_s=WARMUP_S, start_s=WARMUP_S, horizon_s=None), trace=trace)
+
+
+def play(workload: Workload, case: Case, policy: Autoscaler) -> Played:
     env: Any = gym.make(
         "preserve/Autoscale-v0",
         disable_env_checker=True,
@@ -138,14 +143,19 @@ def play(trace: Trace, case: Case, policy: Autoscaler) -> Played:
     return Played(env.results(), pd.DataFrame(rows, columns=["time_s", "instance_s"]))
 
 
-def folds(case: Case, hour: Trace, seeds: int) -> list[tuple[int, list[Trace]]]:
-    """For each parity of window numbers, hours generated from a fit to the windows of the other one."""
+def folds(case: Case, hour: Trace, seeds: int, users: float = 1.0) -> list[tuple[int, list[Trace]]]:
+    """For each parity of window numbers, hours generated from a fit to the windows of the other one.
+
+    The variance of the pattern is divided by ``users``.
+    """
     counts = fit_windows.window_counts(hour, case.window_s)
     cut = [hour.slice(k * case.window_s, (k + 1) * case.window_s) for k in range(WINDOWS)]
     made = []
     for parity in (0, 1):
         pattern, lengths = fit_windows.fit_service(cut[1 - parity :: 2], silent=case.kind == "code")
-        made.append((parity, [counts.generate(pattern, lengths, seed=seed) for seed in range(seeds)]))
+        made.append(
+            (parity, [counts.generate(pattern.averaged(users), lengths, seed=seed) for seed in range(seeds)])
+        )
     return made
 
 
@@ -214,10 +224,10 @@ def _ranking(by_policy: pd.Series) -> tuple[str, ...]:
     return tuple(str(policy) for policy in by_policy.sort_values().index)
 
 
-def compare_windows(case: Case, traces: Path, seeds: int) -> Comparison:
+def compare_windows(case: Case, traces: Path, seeds: int, users: float = 1.0) -> Comparison:
     """Real windows against windows generated from their counts, by policy and measure."""
     hour = case.hour(traces)
-    made = folds(case, hour, seeds)
+    made = [(parity, list(map(workload_of, t))) for parity, t in folds(case, hour, seeds, users)]
 
     def held_out(policy: Autoscaler, seed: int) -> Played:
         """The windows of each of the two hours to which it was not fitted."""
@@ -231,16 +241,18 @@ def compare_windows(case: Case, traces: Path, seeds: int) -> Comparison:
 def compare_synthetic(case: Case, traces: Path, seeds: int) -> Comparison:
     """The real hour against synthetic hours of the same time of day and mean rate."""
     hour = case.hour(traces)
-    hours = fit_synthetic.generated_hours(case.kind, hour, seeds)
+    hours = list(map(workload_of, fit_synthetic.generated_hours(case.kind, hour, seeds)))
     return _compare(case, hour, lambda policy, seed: play(hours[seed], case, policy), seeds)
 
 
 def _compare(case: Case, hour: Trace, played: Callable[[Autoscaler, int], Played], seeds: int) -> Comparison:
     profile = profile_instance(case.cluster, hour.prompt_tokens, hour.output_tokens)
-    real, generated = {}, []
+    real, generated, real_hour = {}, [], workload_of(hour)
     policies = {name: make_policy(name, case.cluster, profile) for name in case.policies}
     for name, policy in policies.items():
-        real |= {(name, measure): value for measure, value in play(hour, case, policy).measures().items()}
+        real |= {
+            (name, measure): value for measure, value in play(real_hour, case, policy).measures().items()
+        }
     for seed in range(seeds):
         generated.append(
             {
@@ -266,31 +278,42 @@ def compare_statistics(case: Case, traces: Path, seeds: int) -> tuple[Comparison
     return from_windows, synthetic
 
 
-def tables(seeds: int) -> dict[str, list[list[str]]]:
-    """Cells of the tables of the page, by heading."""
+def compare(seeds: int) -> dict[str, Comparison]:
+    """Every comparison, by name."""
     traces = Path(os.environ["PRESERVE_GYM_DATA"]) / "traces"
-    cells: dict[str, list[list[str]]] = {}
+    made: dict[str, Comparison] = {}
     for case in CASES:
-        of_windows = compare_windows(case, traces, seeds)
-        synthetic = compare_synthetic(case, traces, seeds)
-        from_windows, of_synthetic = compare_statistics(case, traces, 2 * seeds)
-        cells[f"{case.kind}: windows"] = _of_policies(of_windows)
-        cells[f"{case.kind}: ranking"] = [
-            [
-                measure,
-                " < ".join(row.real),
-                " < ".join(row.generated),
-                f"{100 * row.alike:.0f}",
-                f"{100 * row.apart_alike:.0f}",
-            ]
-            for measure, row in of_windows.rankings().iterrows()
+        made[f"{case.kind}: windows"] = compare_windows(case, traces, seeds)
+        made[f"{case.kind}: synthetic"] = compare_synthetic(case, traces, seeds)
+        made[f"{case.kind}: statistics"], made[f"{case.kind}: statistics, synthetic"] = compare_statistics(
+            case, traces, seeds
+        )
+    for factor in FACTORS:
+        made[f"chat: variance x {factor:g}"] = compare_windows(CASES[0], traces, seeds // 5, 1 / factor)
+    return made
+
+
+def tables(made: dict[str, Comparison]) -> dict[str, list[list[str]]]:
+    """Cells of the tables of the page, by heading."""
+    cells: dict[str, list[list[str]]] = {}
+    for kind in (case.kind for case in CASES):
+        cells[f"{kind}: windows"] = _of_policies(made[f"{kind}: windows"])
+        cells[f"{kind}: ranking"] = [
+            [str(measure), *map(" < ".join, (row.real, row.generated)), *_percent(row.alike, row.apart_alike)]
+            for measure, row in made[f"{kind}: windows"].rankings().iterrows()
         ]
-        cells[f"{case.kind}: synthetic"] = _of_policies(synthetic)
-        cells[f"{case.kind}: not fitted"] = [
-            [str(name), f"{row.real:.4g}", *_band(row), *_band(of_synthetic.table().loc[name])]
-            for name, row in from_windows.table().iterrows()
+        cells[f"{kind}: synthetic"] = _of_policies(made[f"{kind}: synthetic"])
+        synthetic = made[f"{kind}: statistics, synthetic"].table()
+        cells[f"{kind}: not fitted"] = [
+            [str(name), f"{row.real:.4g}", *_band(row), *_band(synthetic.loc[name])]
+            for name, row in made[f"{kind}: statistics"].table().iterrows()
         ]
+    cells["chat: variance"] = _of_variances(made)
     return cells
+
+
+def _percent(*shares: float) -> list[str]:
+    return [f"{100 * share:.0f}" for share in shares]
 
 
 def _of_policies(comparison: Comparison) -> list[list[str]]:
@@ -304,6 +327,19 @@ def _of_policies(comparison: Comparison) -> list[list[str]]:
             _range(row),
         ]
         for (policy, measure), row in comparison.table().iterrows()
+    ]
+
+
+def _of_variances(made: dict[str, Comparison]) -> list[list[str]]:
+    less, more = (made[f"chat: variance x {factor:g}"] for factor in FACTORS)
+    once = made["chat: windows"]
+    return [
+        [
+            *(policy, measure, f"{once.real[policy, measure]:.4g}"),
+            *(f"{each.generated[policy, measure].median():.4g}" for each in (less, once, more)),
+        ]
+        for policy, measure in once.real.index
+        if measure in RANKED
     ]
 
 
@@ -324,13 +360,14 @@ HEADS = {
         "hours ranked alike, %",
         "pairs 10 % apart alike, %",
     ],
+    "variance": ["policy", "measure", "real", "variance / 8", "as fitted", "variance x 8"],
     "synthetic": ["policy", "measure", "real", "generated", "difference", "5 % to 95 %"],
     "not fitted": ["statistic", "real", "from its windows", "5 % to 95 %", "synthetic", "5 % to 95 %"],
 }
 
 
 def main() -> None:
-    for heading, rows in tables(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS).items():
+    for heading, rows in tables(compare(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS)).items():
         head = HEADS[heading.split(": ")[1]]
         print(f"\n{heading}\n")
         for row in (head, ["---"] * len(head), *rows):

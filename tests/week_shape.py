@@ -18,7 +18,7 @@ from tests.fit_windows import SOURCES
 from tests.window_statistics import counts
 
 FloatArray = NDArray[np.float64]
-SEEDS = 10
+SEEDS = 6
 DAYS = ("Fri", "Sat", "Sun", "Mon", "Tue", "Wed", "Thu")
 # The hours before the first Friday of each recording.
 _BEFORE_FRIDAY = {"conv": 5 * 24, "code": 0}

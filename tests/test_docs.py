@@ -29,6 +29,7 @@ from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
 from preserve_gym.traces import DATASETS, TRANSFORMS, synthetic_trace, trace_names
+from preserve_gym.traces.generated import GENERATED
 from tests import measure_transforms, measured_servers, whole_instances
 
 ROOT = Path(__file__).parents[1]
@@ -287,11 +288,14 @@ def test_info_and_reward() -> None:
 
 
 def test_trace_names() -> None:
-    rows = table_of(TRACES, "Names, and where data is looked for")
-    assert sorted(row[0] for row in rows) == sorted(trace_names())
-    for name, meaning in rows:
-        if name in DATASETS:
-            assert f"{DATASETS[name].rows:,} requests" in meaning
+    recorded = table_of(TRACES, "Names, and where data is looked for")
+    generated, _ = tables_of(TRACES, "Generated traces")
+    assert sorted(row[0] for row in (*recorded, *generated)) == sorted(trace_names())
+    for name, meaning in recorded:
+        assert f"{DATASETS[name].rows:,} requests" in meaning
+    for (name, about, needs), (known, trace) in zip(generated, GENERATED.items(), strict=True):
+        assert (name, about) == (known, trace.about)
+        assert needs.replace("`", "") == (", ".join(trace.needs) or "nothing")
 
 
 def test_scenarios() -> None:

@@ -30,7 +30,8 @@ from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
 from preserve_gym.traces import DATASETS, TRANSFORMS, synthetic_trace, trace_names
 from preserve_gym.traces.generated import GENERATED
-from tests import measure_transforms, measured_servers, whole_instances
+from tests import measure_transforms, measured_servers, plot_scenarios, whole_instances
+from tests.test_scenarios import SHORT
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -298,9 +299,24 @@ def test_trace_names() -> None:
         assert needs.replace("`", "") == (", ".join(trace.needs) or "nothing")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.slow) for name in scenario_names()],
+)
+def test_sizes_of_scenarios(name: str, request: pytest.FixtureRequest) -> None:
+    scenario = load_scenario(name)
+    if not scenario.workload.trace.startswith("synthetic-"):
+        request.getfixturevalue("data_dir")
+    shown = next(row for row in table_of(SCENARIOS, "Sizes") if row[0] == name)
+    found = plot_scenarios.size(scenario, scenario.make_workload("test"))
+    measured = [cell.strip(" `") for cell in plot_scenarios.row(name, found).strip("|").split("|")]
+    assert shown == measured
+    assert (ROOT / "docs" / "images" / "scenarios" / f"{name}.png").is_file()
+
+
 def test_scenarios() -> None:
     rows = table_of(SCENARIOS, "The scenarios")
-    assert [row[0] for row in rows] == list(scenario_names())
+    assert sorted(row[0] for row in rows) == list(scenario_names())
     for name, trace, cluster, _ in rows:
         scenario = load_scenario(name)
         sized = scenario.cluster

@@ -46,7 +46,13 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", scenario_names())
+SHORT = ("chat", "code", "long-prompt", "sharegpt-poisson")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.slow) for name in scenario_names()],
+)
 def test_the_fixed_windows_are_what_freezing_gives(name: str, request: pytest.FixtureRequest) -> None:
     scenario = load_scenario(name)
     if not scenario.workload.trace.startswith("synthetic-"):
@@ -99,27 +105,27 @@ def test_a_file_may_leave_everything_out(tmp_path: Path) -> None:
     assert load_scenario(path) == Scenario("bare", "bare", WorkloadConfig(), ClusterConfig())
 
 
-def test_named_scenarios_use_their_fixed_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = replace(frozen_windows()["kv-bound"], test=(70_100.0, 80_000.0))
-    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"kv-bound": frozen})
-    named = load_scenario("kv-bound")
-    assert named.make_workload("test").evaluation_windows.tolist() == [70_100.0, 80_000.0]
-    assert named.make_workload("test", seed=1).evaluation_windows.tolist() == [70_100.0, 80_000.0]
+def test_named_scenarios_use_their_fixed_windows(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = replace(frozen_windows()["chat"], test=(2300.0, 2850.0))
+    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"chat": frozen})
+    named = load_scenario("chat")
+    assert named.make_workload("test").evaluation_windows.tolist() == [2300.0, 2850.0]
+    assert named.make_workload("test", seed=1).evaluation_windows.tolist() == [2300.0, 2850.0]
     # One that was changed, or another of the same name, has windows of its own.
-    changed = replace(named, workload=replace(named.workload, horizon_s=7200.0))
-    assert changed.make_workload("test").evaluation_windows.tolist() == [70_020.0, 77_220.0]
+    changed = replace(named, workload=replace(named.workload, evaluation_horizon_s=500.0))
+    assert changed.make_workload("test").evaluation_windows.tolist() == [2220.0, 2720.0]
 
 
-def test_another_trace_than_the_one_of_the_windows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = replace(frozen_windows()["kv-bound"], trace_sha256="0" * 64)
-    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"kv-bound": frozen})
-    with pytest.warns(
-        UserWarning, match=r"scenario 'kv-bound': the trace differs .* \(SHA-256 000000000000\."
-    ):
-        load_scenario("kv-bound").make_workload("train")
+def test_another_trace_than_the_one_of_the_windows_is_told(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = replace(frozen_windows()["chat"], trace_sha256="0" * 64)
+    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"chat": frozen})
+    with pytest.warns(UserWarning, match=r"scenario 'chat': the trace differs .* \(SHA-256 000000000000\."):
+        load_scenario("chat").make_workload("train")
     # Of another seed nobody expects the same trace, and without a split there are no windows.
-    load_scenario("kv-bound").make_workload("train", seed=1)
-    load_scenario("kv-bound").make_workload()
+    load_scenario("chat").make_workload("train", seed=1)
+    load_scenario("chat").make_workload()
 
 
 def test_the_digest_is_that_of_every_column() -> None:

@@ -19,7 +19,6 @@ from matplotlib.image import imread
 from experiments.evaluate import INTERVAL_COLUMNS
 from experiments.folder import RunFolder
 from experiments.plan import Options, make_plan, parse
-from experiments.report import describe
 from experiments.run import main
 from preserve_gym import InputError
 from preserve_gym.config import default_instance
@@ -130,14 +129,6 @@ def test_a_generated_trace_has_its_size_and_says_what_it_is_made_from(data_dir: 
         "synthesis": f"{GENERATED[name].about}; drawn anew for each seed",
         "needs": {"servegen-m-small": DATASETS["servegen-m-small"].sha256},
     }
-
-
-def test_the_table_says_which_workload_it_is_about() -> None:
-    options = Options(trace="synthetic-code", service_scale=0.05, rate_scale=2.0, policies=("static-2",))
-    config = make_plan(options).config
-    assert config["trace"]["needs"] == {}
-    about = describe(config, pd.DataFrame({"arrived": [9], "horizon_s": [7200.0]}))
-    assert about.startswith("synthetic-code (service scale 0.05) x2, seed 0: 9 requests in 2.0 h.")
 
 
 def test_plots_show_something(run_folder: Path) -> None:

@@ -5,8 +5,9 @@ Run as ``python -m tests.fit_azure_2024`` with the data folder in ``PRESERVE_GYM
 Method. *Within a minute to ten*: ``rpm_min_est`` and ``rpm_max_est`` are the edges of a plotted line near
 each 10-minute window: the slowest and the fastest of about 14 minutes, and the width of the line between.
 Over the calmer half of the windows, width + slope + 3.2 * sqrt(sigma^2 r^2 + r) is fitted to max - min (r
-requests per minute; 3.2 is the mean range of 14 standard normals; the last r is Poisson's variance). The
-relative error is about the same at all rates, so sigma is a property of the service. *Slow part* (only
+requests per minute; 3.2 lies between the mean range of 14 independent minutes, 3.4 standard deviations, and
+that of minutes that go together over two of them, 2.7; the last r is Poisson's variance). Width and sigma
+can make up for each other, so sigma is known roughly (``tests/modulation_2024.py``). *Slow part* (only
 needed where an hour's count is all that is known): standard deviation and autocorrelation of the
 10-minute counts around a line through the hours' means, and the process that shows the same when it is
 drawn.
@@ -44,26 +45,29 @@ def windows_of(service: str, traces: Path) -> pd.DataFrame:
     return table[table["service"] == service].reset_index(drop=True)
 
 
-def minute_sigma(table: pd.DataFrame) -> float:
-    """Relative standard deviation of the rate of a minute."""
+def minute_fits(table: pd.DataFrame) -> list[tuple[float, float, float]]:
+    """Misfit, width of the plotted line and relative standard deviation of minutes, best first."""
     rate = table["requests"].to_numpy(float) / 10
     extent = (table["rpm_max_est"] - table["rpm_min_est"]).to_numpy(float)
     drift = np.abs(np.gradient(np.log(rate)))
     calm = drift < np.median(drift)
-    slope = np.abs(np.gradient(rate))
-    best = min(
+    rate, extent, slope = rate[calm], extent[calm], np.abs(np.gradient(rate))[calm]
+    return sorted(
         (
             float(
-                np.median(
-                    np.abs(np.log((width + slope + 3.2 * np.sqrt(sigma**2 * rate**2 + rate)) / extent))[calm]
-                )
+                np.median(np.abs(np.log((width + slope + 3.2 * np.sqrt(sigma**2 * rate**2 + rate)) / extent)))
             ),
+            float(width),
             float(sigma),
         )
         for width in np.arange(0.0, 200.0, 10.0)
         for sigma in np.arange(0.01, 0.25, 0.0025)
     )
-    return best[1]
+
+
+def minute_sigma(table: pd.DataFrame) -> float:
+    """Relative standard deviation of the rate of a minute."""
+    return minute_fits(table)[0][2]
 
 
 def _around_hours(counts: FloatArray) -> FloatArray:

@@ -18,24 +18,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from baselines import Autoscaler, make_policy
 from preserve_gym import ClusterConfig, Trace, Workload, WorkloadConfig
 from preserve_gym.config import InstanceConfig, SloConfig
-from preserve_gym.sim.profile import InstanceProfile, profile_instance
+from preserve_gym.sim.profile import profile_instance
 from tests import fit_synthetic, fit_windows
+from tests.window_statistics import statistics
 
-FloatArray = NDArray[np.float64]
 WINDOWS = 6
 WARMUP_S = 120.0
-BINS_S = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+SEEDS = 20
+RANKED = ("GPU-hours", "TTFT P99, s", "E2E P99, s", "norm. latency P99, s")
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,6 @@ def play(trace: Trace, case: Case, policy: Autoscaler) -> Played:
     return Played(env.results(), pd.DataFrame(rows, columns=["time_s", "instance_s"]))
 
 
-def profile_of(case: Case, hour: Trace) -> InstanceProfile:
-    return profile_instance(case.cluster, hour.prompt_tokens, hour.output_tokens)
-
-
 def folds(case: Case, hour: Trace, seeds: int) -> list[tuple[int, list[Trace]]]:
     """For each parity of window numbers, hours generated from a fit to the windows of the other one."""
     counts = fit_windows.window_counts(hour, case.window_s)
@@ -152,123 +149,192 @@ def folds(case: Case, hour: Trace, seeds: int) -> list[tuple[int, list[Trace]]]:
     return made
 
 
-def table(real: dict[str, float], generated: list[dict[str, float]], policy: str) -> list[dict[str, Any]]:
-    """A row for each measure: real, median of the generated, their ratio, 5th and 95th percentile."""
-    rows = []
-    for measure, value in real.items():
-        values = np.array([g[measure] for g in generated])
-        low, middle, high = np.percentile(values, [5, 50, 95])
-        rows.append(
+def held_out_hours(case: Case, hour: Trace, seeds: int) -> list[Trace]:
+    """Hours put together from the windows of the two folds that were not fitted."""
+    (_, even), (_, odd) = folds(case, hour, seeds)
+    hours = []
+    for of_parity in zip(even, odd, strict=True):
+        is_in = [t.arrival_s // case.window_s % 2 == parity for parity, t in enumerate(of_parity)]
+        arrival_s, prompt_tokens, output_tokens = (
+            np.concatenate([getattr(t, name)[kept] for t, kept in zip(of_parity, is_in, strict=True)])
+            for name in ("arrival_s", "prompt_tokens", "output_tokens")
+        )
+        order = np.argsort(arrival_s)
+        hours.append(Trace(arrival_s[order], prompt_tokens[order], output_tokens[order], span_s=hour.span_s))
+    return hours
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of the real hour and of each generated one.
+
+    Attributes:
+        real: by policy and measure, or by statistic.
+        generated: the same as columns, a row for each seed.
+    """
+
+    real: pd.Series
+    generated: pd.DataFrame
+
+    def table(self) -> pd.DataFrame:
+        """A row for each figure: real, median of the generated, their difference, 5 % and 95 %."""
+        low, middle, high = (self.generated.quantile(level) for level in (0.05, 0.5, 0.95))
+        return pd.DataFrame(
             {
-                "policy": policy,
-                "measure": measure,
-                "real": value,
+                "real": self.real,
                 "generated": middle,
-                "difference": middle / value - 1,
+                "difference": middle / self.real - 1,
                 "p5": low,
                 "p95": high,
             }
         )
-    return rows
+
+    def rankings(self) -> pd.DataFrame:
+        """A row for each of ``RANKED``, with policies from least to most.
+
+        Columns real, generated (by medians), alike (share of generated hours with the ranking of the real
+        one) and apart_alike (of the pairs of policies that lie 10 % apart on the real hour, the share over
+        all generated hours that stand in the same order).
+        """
+        rows = {}
+        for measure in RANKED:
+            real, each = self.real.xs(measure, level=1), self.generated.xs(measure, axis=1, level=1)
+            order = _ranking(real)
+            pairs = [(a, b) for a, b in combinations(order, 2) if real[b] >= 1.1 * real[a]]
+            rows[measure] = {
+                "real": order,
+                "generated": _ranking(each.median()),
+                "alike": float(np.mean([_ranking(row) == order for _, row in each.iterrows()])),
+                "apart_alike": float(np.mean([(each[a] < each[b]).mean() for a, b in pairs])),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def compare_windows(case: Case, traces: Path, seeds: int) -> pd.DataFrame:
+def _ranking(by_policy: pd.Series) -> tuple[str, ...]:
+    return tuple(str(policy) for policy in by_policy.sort_values().index)
+
+
+def compare_windows(case: Case, traces: Path, seeds: int) -> Comparison:
     """Real windows against windows generated from their counts, by policy and measure."""
     hour = case.hour(traces)
-    profile = profile_of(case, hour)
     made = folds(case, hour, seeds)
-    rows = []
-    for name in case.policies:
-        policy = make_policy(name, case.cluster, profile)
-        real = play(hour, case, policy)
-        generated = [
-            together(
-                [play(hours[seed], case, policy).of_windows(case.window_s, parity) for parity, hours in made]
-            ).measures()
-            for seed in range(seeds)
-        ]
-        rows += table(real.measures(), generated, name)
-    return pd.DataFrame(rows)
+
+    def held_out(policy: Autoscaler, seed: int) -> Played:
+        """The windows of each of the two hours to which it was not fitted."""
+        return together(
+            [play(hours[seed], case, policy).of_windows(case.window_s, parity) for parity, hours in made]
+        )
+
+    return _compare(case, hour, held_out, seeds)
 
 
-def compare_synthetic(case: Case, traces: Path, seeds: int) -> pd.DataFrame:
+def compare_synthetic(case: Case, traces: Path, seeds: int) -> Comparison:
     """The real hour against synthetic hours of the same time of day and mean rate."""
     hour = case.hour(traces)
-    profile = profile_of(case, hour)
     hours = fit_synthetic.generated_hours(case.kind, hour, seeds)
-    rows = []
-    for name in case.policies:
-        policy = make_policy(name, case.cluster, profile)
-        real = play(hour, case, policy).measures()
-        generated = [play(t, case, policy).measures() for t in hours]
-        rows += table(real, generated, name)
-    return pd.DataFrame(rows)
+    return _compare(case, hour, lambda policy, seed: play(hours[seed], case, policy), seeds)
 
 
-def statistics(case: Case, traces: Path, seeds: int) -> pd.DataFrame:
-    """What was not fitted: dispersion and autocorrelation inside windows, and the lengths."""
-    hour = case.hour(traces)
-    made = folds(case, hour, seeds)
-
-    def of(pick: Callable[[int], Trace]) -> dict[str, float]:
-        """Over windows, each from the trace that ``pick`` gives for its number."""
-        cut = [pick(k).slice(k * case.window_s, (k + 1) * case.window_s) for k in range(WINDOWS)]
-        return window_statistics(cut)
-
-    real = of(lambda k: hour)
-    generated = []
+def _compare(case: Case, hour: Trace, played: Callable[[Autoscaler, int], Played], seeds: int) -> Comparison:
+    profile = profile_instance(case.cluster, hour.prompt_tokens, hour.output_tokens)
+    real, generated = {}, []
+    policies = {name: make_policy(name, case.cluster, profile) for name in case.policies}
+    for name, policy in policies.items():
+        real |= {(name, measure): value for measure, value in play(hour, case, policy).measures().items()}
     for seed in range(seeds):
-        by_parity = {parity: hours[seed] for parity, hours in made}
-        generated.append(of(lambda k, by_parity=by_parity: by_parity[k % 2]))  # type: ignore[misc]
-    return pd.DataFrame(table(real, generated, ""))
-
-
-def window_statistics(windows: Sequence[Trace]) -> dict[str, float]:
-    """Means over windows, but the lengths, which are those of all requests."""
-    figures: dict[str, list[float]] = {}
-    for window in windows:
-        gap = np.diff(window.arrival_s)
-        figures.setdefault("CV of gaps", []).append(float(gap.std() / gap.mean()))
-        for bin_s in BINS_S:
-            count = np.bincount((window.arrival_s // bin_s).astype(int))[: int(window.span_s // bin_s)]
-            figures.setdefault(f"index of dispersion, {bin_s:g} s", []).append(
-                float(count.var(ddof=1) / count.mean())
-            )
-        count = np.bincount((window.arrival_s // 10).astype(int), minlength=int(window.span_s // 10))
-        for lag in (1, 3, 6):
-            figures.setdefault(f"autocorrelation of 10 s counts, {10 * lag} s", []).append(
-                float(np.corrcoef(count[:-lag], count[lag:])[0, 1])
-            )
-    means = {name: float(np.mean(values)) for name, values in figures.items()}
-    prompt, output = (
-        np.concatenate([getattr(w, name) for w in windows]) for name in ("prompt_tokens", "output_tokens")
-    )
-    ranks = [pd.Series(tokens).rank() for tokens in (prompt, output)]
-    means["rank correlation of prompt and output"] = float(np.corrcoef(ranks)[0, 1])
-    for name, tokens in (("prompt", prompt), ("output", output)):
-        for level in (50, 90, 99):
-            means[f"{name} tokens P{level}"] = float(np.percentile(tokens, level))
-    return means
-
-
-def show(name: str, frame: pd.DataFrame) -> None:
-    print(f"\n{name}\n")
-    print("| " + " | ".join(["policy", "measure", "real", "generated", "difference", "5 % to 95 %"]) + " |")
-    print("|---|---|---|---|---|---|")
-    for row in frame.itertuples(index=False):
-        print(
-            f"| {row.policy} | {row.measure} | {row.real:.4g} | {row.generated:.4g} | "
-            f"{100 * row.difference:+.0f} % | {row.p5:.4g} to {row.p95:.4g} |"
+        generated.append(
+            {
+                (name, measure): value
+                for name, policy in policies.items()
+                for measure, value in played(policy, seed).measures().items()
+            }
         )
+    columns = pd.MultiIndex.from_tuples(real)
+    return Comparison(
+        pd.Series(real, columns), pd.DataFrame([list(row.values()) for row in generated], columns=columns)
+    )
+
+
+def compare_statistics(case: Case, traces: Path, seeds: int) -> tuple[Comparison, Comparison]:
+    """What was not fitted, of windows generated from their counts and of synthetic hours."""
+    hour = case.hour(traces)
+    real = pd.Series(statistics(hour, case.window_s))
+    sides = (held_out_hours(case, hour, seeds), fit_synthetic.generated_hours(case.kind, hour, seeds))
+    from_windows, synthetic = (
+        Comparison(real, pd.DataFrame([statistics(made, case.window_s) for made in hours])) for hours in sides
+    )
+    return from_windows, synthetic
+
+
+def tables(seeds: int) -> dict[str, list[list[str]]]:
+    """Cells of the tables of the page, by heading."""
+    traces = Path(os.environ["PRESERVE_GYM_DATA"]) / "traces"
+    cells: dict[str, list[list[str]]] = {}
+    for case in CASES:
+        of_windows = compare_windows(case, traces, seeds)
+        synthetic = compare_synthetic(case, traces, seeds)
+        from_windows, of_synthetic = compare_statistics(case, traces, 2 * seeds)
+        cells[f"{case.kind}: windows"] = _of_policies(of_windows)
+        cells[f"{case.kind}: ranking"] = [
+            [
+                measure,
+                " < ".join(row.real),
+                " < ".join(row.generated),
+                f"{100 * row.alike:.0f}",
+                f"{100 * row.apart_alike:.0f}",
+            ]
+            for measure, row in of_windows.rankings().iterrows()
+        ]
+        cells[f"{case.kind}: synthetic"] = _of_policies(synthetic)
+        cells[f"{case.kind}: not fitted"] = [
+            [str(name), f"{row.real:.4g}", *_band(row), *_band(of_synthetic.table().loc[name])]
+            for name, row in from_windows.table().iterrows()
+        ]
+    return cells
+
+
+def _of_policies(comparison: Comparison) -> list[list[str]]:
+    return [
+        [
+            policy,
+            measure,
+            f"{row.real:.4g}",
+            f"{row.generated:.4g}",
+            f"{100 * row.difference:+.0f} %",
+            _range(row),
+        ]
+        for (policy, measure), row in comparison.table().iterrows()
+    ]
+
+
+def _band(row: Any) -> list[str]:
+    return [f"{row.generated:.4g}", _range(row)]
+
+
+def _range(row: Any) -> str:
+    return f"{row.p5:.4g} to {row.p95:.4g}"
+
+
+HEADS = {
+    "windows": ["policy", "measure", "real", "generated", "difference", "5 % to 95 %"],
+    "ranking": [
+        "measure",
+        "real hour",
+        "medians of the generated",
+        "hours ranked alike, %",
+        "pairs 10 % apart alike, %",
+    ],
+    "synthetic": ["policy", "measure", "real", "generated", "difference", "5 % to 95 %"],
+    "not fitted": ["statistic", "real", "from its windows", "5 % to 95 %", "synthetic", "5 % to 95 %"],
+}
 
 
 def main() -> None:
-    traces = Path(os.environ["PRESERVE_GYM_DATA"]) / "traces"
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    for case in CASES:
-        show(f"{case.kind}: windows", compare_windows(case, traces, seeds))
-        show(f"{case.kind}: statistics", statistics(case, traces, 2 * seeds))
-        show(f"{case.kind}: synthetic", compare_synthetic(case, traces, seeds))
+    for heading, rows in tables(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS).items():
+        head = HEADS[heading.split(": ")[1]]
+        print(f"\n{heading}\n")
+        for row in (head, ["---"] * len(head), *rows):
+            print("| " + " | ".join(row) + " |")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,39 @@ class TestBurstGpt:
         prompt, output = trace.window_tokens(86_400.0)
         np.testing.assert_allclose(prompt + output, days[:, 2], rtol=0.1)
         assert (prompt + output).sum() == pytest.approx(days[:, 2].sum(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Modulation(-0.1, 60.0), r"Modulation\.log_std: expected a number in \[0, 10\], got -0\.1"),
+        (lambda: Modulation(0.1, 0.0), r"Modulation\.correlation_s: expected a number in \(0, "),
+        (lambda: Silence(0.0, 2.0, 1.0, 1.0), r"Silence\.busy_mean_s: expected a number in \(0, "),
+        (lambda: Silence(5.0, 2.0, -1.0, 1.0), r"Silence\.idle_short_s: expected a number in \[0, "),
+        (lambda: ArrivalPattern(bin_variance=float("nan")), r"ArrivalPattern\.bin_variance: expected"),
+        (lambda: LengthMix((0.0, 0.9), (1, 2), (1, 2), 0.0), r"levels: expected numbers that rise from 0"),
+        (lambda: LengthMix((0.0, 1.0), (1, 2, 3), (1, 2), 0.0), r"prompt_quantiles: expected 2 numbers"),
+        (lambda: LengthMix((0.0, 1.0), (1, 2), (0, 2), 0.0), r"output_quantiles: expected 2 numbers"),
+        (lambda: LengthMix((0.0, 1.0), (1, 2), (3, 2), 0.0), r"output_quantiles: expected 2 numbers"),
+        (lambda: LengthMix((0.0, 1.0), (1, 2), (1, 2), 0.5), r"LengthMix\.correlation: expected a number"),
+        (lambda: counts(np.array([1, -1])), r"WindowCounts\.requests: expected one or more whole numbers"),
+        (lambda: counts(np.array([1.0, 2.0])), r"WindowCounts\.requests: expected one or more whole numbers"),
+        (lambda: counts(window_s=600.3), r"WindowCounts\.window_s: expected a multiple of 0\.5 s"),
+        (lambda: with_means([100.0]), r"WindowCounts\.prompt_mean: expected 2 means, one for each window"),
+        (lambda: with_means([100.0, 0.0]), r"WindowCounts\.prompt_mean\[1\]: expected a finite number > 0"),
+        (lambda: counts().generate(STEADY, LENGTHS, seed=-1), r"mine: seed: expected an integer >= 0"),
+    ],
+)
+def test_bad_input_is_named(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def with_means(means: list[float]) -> WindowCounts:
+    return WindowCounts("mine", "", 600.0, 0.0, np.array([1, 2]), np.array(means))
+
+
+def test_an_empty_window_needs_no_mean() -> None:
+    counts = WindowCounts("mine", "", 600.0, 0.0, np.array([0, 20_000]), np.array([np.nan, 50.0]))
+    assert counts.generate(STEADY, LENGTHS).prompt_tokens.mean() == pytest.approx(50.0, rel=0.05)

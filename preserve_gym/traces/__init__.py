@@ -5,7 +5,9 @@ from preserve_gym.traces.client_lengths import ClientLengths, servegen_trace
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path
 from preserve_gym.traces.datasets import DATASETS
+from preserve_gym.traces.length_mix import LengthMix
 from preserve_gym.traces.lengths import Lengths, read_lengths
+from preserve_gym.traces.modulation import ArrivalPattern, Modulation, Silence
 from preserve_gym.traces.rate_shapes import Burst, Ramp, Step, modulate_rate
 from preserve_gym.traces.readers import read_trace
 from preserve_gym.traces.scaling import scale_rate
@@ -22,24 +24,30 @@ from preserve_gym.traces.transforms import (
     make_transform,
     mix_traces,
 )
+from preserve_gym.traces.window_counts import WindowCounts
 
 __all__ = [
     "DATASETS",
     "TRANSFORMS",
+    "ArrivalPattern",
     "Burst",
     "ClientLengths",
     "ClientWindows",
     "Dataset",
     "LengthDrift",
+    "LengthMix",
     "LengthSampler",
     "Lengths",
     "Mix",
+    "Modulation",
     "Ramp",
+    "Silence",
     "Slice",
     "SqueezeTime",
     "Step",
     "Trace",
     "Transform",
+    "WindowCounts",
     "dataset_path",
     "load_trace",
     "make_transform",

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from preserve_gym.traces.fields import check_number, field_error
+
 FloatArray = NDArray[np.float64]
 # Exponents u -> u**e of the quantile level; the mean falls as they rise.
 _EXPONENTS = np.geomspace(1 / 16, 16, 257)
@@ -25,12 +27,27 @@ class LengthMix:
         levels: rising, from 0 to 1.
         prompt_quantiles, output_quantiles: tokens at each of ``levels``, never falling.
         correlation: Spearman's rank correlation of prompt and output tokens, in [-1/3, 1/3].
+
+    Raises:
+        InputError: on tables or a correlation that are not like this.
     """
 
     levels: tuple[float, ...]
     prompt_quantiles: tuple[int, ...]
     output_quantiles: tuple[int, ...]
     correlation: float
+
+    def __post_init__(self) -> None:
+        levels = np.asarray(self.levels, dtype=np.float64)
+        if len(levels) < 2 or levels[0] != 0 or levels[-1] != 1 or not (np.diff(levels) > 0).all():
+            raise field_error(self, "levels", "numbers that rise from 0 to 1", self.levels)
+        for name in ("prompt_quantiles", "output_quantiles"):
+            tokens = np.asarray(getattr(self, name))
+            rises = tokens.shape == levels.shape and (np.diff(tokens) >= 0).all()
+            if not (rises and tokens[0] >= 1 and tokens[-1] < 2**31):
+                expected = f"{len(levels)} numbers of tokens from 1 on that never fall, one for each level"
+                raise field_error(self, name, expected, getattr(self, name))
+        check_number(self, "correlation", -1 / 3, 1 / 3)
 
     def draw(
         self,

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from preserve_gym.traces.fields import check_number
+
 BIN_S = 0.5
 """Width of the bins in which the rate is constant, seconds."""
 # Silence is drawn from this long before the start, so that the start is like any other moment.
 _WARM_UP_S = 3600.0
+_MAX_TIME_S = 1e9
 
 FloatArray = NDArray[np.float64]
 
@@ -27,12 +30,19 @@ class Modulation:
     """A log-normal Ornstein-Uhlenbeck process of mean 1.
 
     Attributes:
-        log_std: standard deviation of the log.
+        log_std: standard deviation of the log, at most 10.
         correlation_s: time in which the correlation of the log falls to 1/e, seconds.
+
+    Raises:
+        InputError: on a number out of range.
     """
 
     log_std: float
     correlation_s: float
+
+    def __post_init__(self) -> None:
+        check_number(self, "log_std", 0.0, 10.0)
+        check_number(self, "correlation_s", 0.0, _MAX_TIME_S, above=True)
 
     def draw(self, times_s: FloatArray, rng: np.random.Generator) -> FloatArray:
         """The process at ``times_s`` (rising), linear between its steps; float64 of that shape."""
@@ -57,12 +67,20 @@ class Silence:
 
     Busy periods are exponential. An idle one lasts ``idle_min_s`` plus an exponential time whose mean
     is ``idle_short_s`` or ``idle_long_s`` with equal probability.
+
+    Raises:
+        InputError: on a number out of range.
     """
 
     busy_mean_s: float
     idle_min_s: float
     idle_short_s: float
     idle_long_s: float
+
+    def __post_init__(self) -> None:
+        check_number(self, "busy_mean_s", 0.0, _MAX_TIME_S, above=True)
+        for name in ("idle_min_s", "idle_short_s", "idle_long_s"):
+            check_number(self, name, 0.0, _MAX_TIME_S)
 
     @property
     def idle_mean_s(self) -> float:
@@ -97,11 +115,17 @@ class ArrivalPattern:
         modulations: the slow and the fast parts.
         bin_variance: variance of the gamma noise in a bin of ``BIN_S``, mean 1; 0: none.
         silence: its busy and idle periods, or None if it never falls silent.
+
+    Raises:
+        InputError: on a variance out of range.
     """
 
     modulations: tuple[Modulation, ...] = ()
     bin_variance: float = 0.0
     silence: Silence | None = None
+
+    def __post_init__(self) -> None:
+        check_number(self, "bin_variance", 0.0, 1e9)
 
     def averaged(self, users: float) -> ArrivalPattern:
         """The pattern of a service with ``users`` times as many users, who act independently of each other.

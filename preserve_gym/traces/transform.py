@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 
 from preserve_gym.errors import InputError
+from preserve_gym.traces.fields import check_number, field_error
 from preserve_gym.traces.trace import Trace
 
 MAX_TIME_S = 1e9
@@ -42,17 +43,11 @@ class Transform(ABC):
         """
 
     def _error(self, name: str, expected: str, value: object) -> InputError:
-        return InputError(f"{type(self).__name__}.{name}: expected {expected}, got {value!r}")
+        return field_error(self, name, expected, value)
 
     def _check(self, name: str, low: float, high: float, *, above: bool = False) -> None:
         """Refuse all but a number in [low, high], or (low, high] with ``above``; store a Python float."""
-        value: Any = getattr(self, name)
-        number: Any = Real
-        is_number = isinstance(value, number) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high or (above and value == low):
-            bound = f"{'(' if above else '['}{low:.15g}, {high:.15g}]"
-            raise self._error(name, f"a number in {bound}", value)
-        object.__setattr__(self, name, float(value))
+        check_number(self, name, low, high, above=above)
 
     def _check_seed(self, name: str) -> None:
         value: Any = getattr(self, name)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
+from preserve_gym.traces.fields import check_number, field_error
 from preserve_gym.traces.length_mix import LengthMix
 from preserve_gym.traces.modulation import BIN_S, ArrivalPattern
-from preserve_gym.traces.trace import Trace
+from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
 
 FloatArray = NDArray[np.float64]
 
@@ -29,6 +32,9 @@ class WindowCounts:
         requests: int64[n], requests that arrive in each window.
         prompt_mean, output_mean: float64[n], mean tokens of the requests of a window, or None where
             nothing is published.
+
+    Raises:
+        InputError: on a field that is not like this.
     """
 
     name: str
@@ -38,6 +44,30 @@ class WindowCounts:
     requests: NDArray[np.int64]
     prompt_mean: FloatArray | None = None
     output_mean: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        check_number(self, "window_s", BIN_S, SECONDS_PER_DAY)
+        if self.window_s % BIN_S:
+            raise field_error(self, "window_s", f"a multiple of {BIN_S:g} s", self.window_s)
+        check_number(self, "clock_s", 0.0, SECONDS_PER_DAY)
+        requests = np.asarray(self.requests)
+        if requests.ndim != 1 or not len(requests) or requests.dtype.kind not in "iu" or requests.min() < 0:
+            expected = "one or more whole numbers of requests >= 0, one for each window"
+            raise field_error(self, "requests", expected, self.requests)
+        object.__setattr__(self, "requests", requests.astype(np.int64))
+        for name in ("prompt_mean", "output_mean"):
+            if getattr(self, name) is not None:
+                self._check_means(name)
+
+    def _check_means(self, name: str) -> None:
+        means = np.asarray(getattr(self, name), dtype=np.float64)
+        if means.shape != self.requests.shape:
+            raise field_error(self, name, f"{len(self.requests)} means, one for each window", means)
+        # Of a window without requests there is no mean.
+        wrong = np.flatnonzero((self.requests > 0) & ~((means > 0) & np.isfinite(means)))
+        if len(wrong):
+            raise field_error(self, f"{name}[{wrong[0]}]", "a finite number > 0", float(means[wrong[0]]))
+        object.__setattr__(self, name, means)
 
     def generate(
         self, pattern: ArrivalPattern, lengths: LengthMix, *, rate_scale: float = 1.0, seed: int = 0
@@ -59,9 +89,12 @@ class WindowCounts:
             seed: of everything that is drawn.
 
         Raises:
-            InputError: on a ``rate_scale`` that is not finite and positive, or that leaves no request or
-                makes more than 100 million.
+            InputError: on a ``seed`` that is no integer >= 0, on a ``rate_scale`` that is not finite and
+                positive, or that leaves no request or makes more than 100 million.
         """
+        integer: Any = Integral
+        if isinstance(seed, bool) or not isinstance(seed, integer) or seed < 0:
+            raise InputError(f"{self.name}: seed: expected an integer >= 0, got {seed!r}")
         if not (math.isfinite(rate_scale) and rate_scale > 0):
             raise InputError(f"{self.name}: rate_scale: expected a finite number > 0, got {rate_scale!r}")
         total = float(self.requests.sum()) * rate_scale

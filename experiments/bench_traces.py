@@ -17,9 +17,12 @@ from rich.console import Console
 
 from experiments.bench_parts import Part
 from preserve_gym import InputError
-from preserve_gym.traces import load_trace, synthetic_trace
+from preserve_gym.traces import DATASETS, load_trace, synthetic_trace
+from preserve_gym.traces.dataset_files import path_of
 from preserve_gym.traces.generated import GENERATED
 
+# A service this small tells how large it is.
+_PROBE = 1e-4
 # Runs in a process of its own, so that its peak memory is that of one case.
 _CASE = """
 import json, re, sys, time
@@ -69,31 +72,33 @@ class Traces:
             value = getattr(self, name)
             if value < 1:
                 raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
-        with tempfile.TemporaryDirectory() as folder:
-            parts = (self._read(Path(folder)), self._generate())
-        for part in parts:
-            show(part, console)
+        with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+            parts = [self._read(Path(folder), status.update)]
+            show(parts[0], console)
+            parts.append(self._generate(status.update))
+            show(parts[1], console)
         if self.out is not None:
             document = {part.title: part.rows for part in parts}
             self.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
-    def _read(self, folder: Path) -> Part:
+    def _read(self, folder: Path, tell: Callable[[str], None]) -> Part:
         rows = []
+        tell("writing the files to read")
         for format_, path in _files(folder, self.requests).items():
+            tell(format_)
             row = self._case(format_, str(path), 1.0)
             if path.suffix == ".csv":
                 row["of_pandas"] = self._case("", str(path), 1.0, by_pandas=True)["seconds"] / row["seconds"]
             rows.append(row)
         return Part("Reading", rows)
 
-    def _generate(self) -> Part:
+    def _generate(self, tell: Callable[[str], None]) -> Part:
         rows = []
-        for name in GENERATED:
-            try:
-                probe = load_trace(name, 0, 0.001)
-            except InputError:
+        for name, generated in GENERATED.items():
+            if any(path_of(DATASETS[need]) is None for need in generated.needs):
                 continue
-            scale = min(1.0, 0.001 * self.generated_requests / len(probe))
+            tell(name)
+            scale = min(1.0, _PROBE * self.generated_requests / len(load_trace(name, 0, _PROBE)))
             rows.append(self._case(name, name, scale))
         return Part("Generating", rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import platform
@@ -21,7 +20,7 @@ from experiments.evaluate import Cell, Setting, build_policy, load_workload
 from experiments.pool import CellReport
 from preserve_gym.command_line import parse as parse_options
 from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.traces import DATASETS, Trace, load_trace, trace_names
 from preserve_gym.traces.files import content_sha256, stem
 from preserve_gym.traces.generated import GENERATED
@@ -176,9 +175,8 @@ def _check_names(names: tuple[str, ...]) -> None:
         raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
     for i, name in enumerate(names):
         if name not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
-            close = difflib.get_close_matches(name, POLICIES, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
             known = ", ".join((*POLICIES, "static-N"))
+            hint = did_you_mean(name, POLICIES)
             raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
         if name in names[:i]:
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
@@ -201,7 +199,7 @@ def _instance(options: Options) -> InstanceConfig:
 def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
     """The default of ``--max-instances``."""
     window_s = workload.config.window_s
-    prompt, output = workload.trace.window_tokens(window_s)
+    prompt, output = workload.fitted_window_tokens(window_s)
     peak = float(np.max(workload.profile(cluster).need(prompt / window_s, output / window_s)))
     return max(_LEAST_FLEET, math.ceil(_FLEET_HEADROOM * peak))
 

@@ -159,16 +159,16 @@ def test_the_digest_is_that_of_every_column() -> None:
         ("cluster: {slo: {ttft: 1}}", "bad.yaml: ClusterConfig.slo.ttft: no such field"),
         (
             "cluster: {instance: {preset: a}}",
-            "cluster.instance.preset: expected model, gpu and, if it is not 1",
+            "ClusterConfig.instance.preset: expected model, gpu and, if it is not 1",
         ),
         ("cluster: {instance: {preset: {model: a}}}", "tp, got {'model': 'a'}"),
         (
             "cluster: {instance: {preset: {model: a, gpu: b, x: 1}}}",
-            "bad.yaml: cluster.instance.preset: expect",
+            "bad.yaml: ClusterConfig.instance.preset: expect",
         ),
         (
             "cluster: {instance: {preset: {model: 1, gpu: b}}}",
-            "cluster.instance.preset.model: expected a name",
+            "ClusterConfig.instance.preset.model: expected a name",
         ),
         (
             "cluster: {instance: {preset: {model: a, gpu: b}}}",
@@ -273,3 +273,29 @@ def test_an_episode_can_be_played_up_to_the_end_of_its_split(own: Path, split: s
         observation, _, _, ended, info = env.step(2)
     assert info["time_s"] == pytest.approx(end_s)
     assert env.unwrapped.results()["arrival_s"].between(end_s - 60.0, end_s).all()
+
+
+def test_a_nested_mapping_changes_the_fields_that_it_names(data_dir: Path) -> None:
+    env = gym.make(
+        "preserve/Autoscale-v0",
+        scenario="long-prompt",
+        split="train",
+        cluster={"slo": {"ttft_s": 5.0}, "instance": {"max_num_seqs": 64}},
+    )
+    config = env.unwrapped.cluster_config  # type: ignore[attr-defined]
+    named = load_scenario("long-prompt").cluster
+    assert config.slo == replace(named.slo, ttft_s=5.0)
+    assert config.instance == replace(named.instance, max_num_seqs=64)
+    other = gym.make(
+        "preserve/Autoscale-v0",
+        scenario="long-prompt",
+        split="train",
+        cluster={"instance": {"preset": {"model": "llama-3.1-8b", "gpu": "l40s"}}},
+    )
+    instance = other.unwrapped.cluster_config.instance  # type: ignore[attr-defined]
+    assert instance == InstanceConfig.from_preset("llama-3.1-8b", "l40s")
+
+
+def test_two_splits_are_refused(data_dir: Path) -> None:
+    with pytest.raises(InputError, match="split: expected 'train' as in workload, got 'test'"):
+        gym.make("preserve/Autoscale-v0", scenario="chat", split="test", workload={"split": "train"})

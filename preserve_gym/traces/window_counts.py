@@ -112,7 +112,7 @@ class WindowCounts:
         count = self._scaled(service_scale, thinned)
         if not count.any():
             raise InputError(
-                f"{self.name}: service_scale {service_scale!r} leaves none of {total:,} requests"
+                f"{self.name}: service_scale: {service_scale!r} leaves none of {total:,} requests"
             )
         arrival_s = self._arrivals(count, pattern.averaged(service_scale), moving, placed)
         window = np.repeat(np.arange(len(count)), count)

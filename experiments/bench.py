@@ -1,4 +1,4 @@
-"""``python -m experiments.bench``: speed of the simulator, as ratios measured in one run."""
+"""``python -m experiments.bench``: speed of the simulator and of traces, as ratios measured in one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rich.table import Table
 import preserve_gym
 from experiments.bench_parts import PARTS, Part, PartName
 from experiments.bench_setup import QUICK, Setup, Sizes, find_trace
+from experiments.bench_traces import Traces
 from preserve_gym import InputError
 
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -39,6 +40,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "us_per_request": ("us/request", "{:.2f}"),
     "cores_used": ("cores used", "{:.2f}"),
     "of_reference": ("of reference", "{:,.0f}x"),
+    "of_pandas": ("of pandas.read_csv", "{:.1f}x"),
     "preemptions_per_request": ("preemptions/request", "{:.3f}"),
     "bytes_per_request": ("bytes/request", "{:,.0f}"),
     "import_s": ("import, s", "{:.1f}"),
@@ -75,7 +77,7 @@ class Engine:
     out: Path | None = None
     """File for the figures, as JSON."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: Console, show: Callable[[Part, Console], None]) -> None:
         """Measure, print, and write if there is a file to write."""
         if not 0.0 < self.load < math.inf:
             raise InputError(f"--load: expected a number > 0, got {self.load}")
@@ -170,12 +172,12 @@ def _processor() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark that the arguments name; exit status 2 on bad input, 130 on Ctrl-C."""
-    bench = tyro.extras.subcommand_cli_from_dict({"engine": Engine}, args=arguments)
+    bench = tyro.extras.subcommand_cli_from_dict({"engine": Engine, "traces": Traces}, args=arguments)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)
     try:
-        bench.run(console)
+        bench.run(console, show)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -100,7 +100,7 @@ def load_workload(config: WorkloadConfig) -> Workload:
 
 
 def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autoscaler:
-    """The policy of that name; ``static`` is sized for the busiest window of the workload.
+    """The policy of that name; ``static`` is sized for the busiest window, of training if there are splits.
 
     Raises:
         InputError: if there is none, or it does not fit the cluster.
@@ -109,7 +109,7 @@ def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autos
     if name != "static":
         return make_policy(name, cluster, profile)
     window_s = workload.config.window_s
-    prompt_tokens, output_tokens = workload.trace.window_tokens(window_s)
+    prompt_tokens, output_tokens = workload.fitted_window_tokens(window_s)
     instances = peak_instances(cluster, profile, prompt_tokens, output_tokens, window_s)
     return make_policy(name, cluster, profile, instances=instances)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import platform
@@ -21,9 +20,10 @@ from experiments.evaluate import Cell, Setting, build_policy, load_workload
 from experiments.pool import CellReport
 from preserve_gym.command_line import parse as parse_options
 from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.traces import DATASETS, Trace, load_trace, trace_names
 from preserve_gym.traces.files import content_sha256, stem
+from preserve_gym.traces.generated import GENERATED
 from preserve_gym.workload import Workload
 
 PROGRAM = "python -m experiments.run"
@@ -38,15 +38,17 @@ class Options:
     """Compare policies that autoscale and route on a cluster of LLM-serving instances."""
 
     trace: str = "synthetic-chat"
-    """Workload: a name (synthetic-chat, synthetic-code, azure-2023-conv, azure-2023-code, azure-2024-conv,
-    azure-2024-code, burstgpt, mooncake-conversation, mooncake-synthetic), or a file: CSV or Parquet with
-    the columns arrival_s,prompt_tokens,output_tokens, or as released by Azure, BurstGPT or Mooncake."""
+    """Workload: a name that `python -m preserve_gym.traces list` shows, such as synthetic-code or
+    azure-2023-conv, or a file: CSV or Parquet with the columns arrival_s,prompt_tokens,output_tokens, or as
+    released by Azure, BurstGPT or Mooncake."""
     policies: tuple[str, ...] = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
     """Policies to compare; static-N has N instances, static as many as the busiest window needs."""
     rate_scale: float = 1.0
     """Factor on the request rate."""
+    service_scale: float = 1.0
+    """Size of the service that a generated trace is of, relative to the recorded or default one."""
     seeds: int = 1
-    """Repetitions, each with another synthetic trace, rate scaling and errors of prediction."""
+    """Repetitions, each with another generated trace, rate scaling and errors of prediction."""
     seed: int = 0
     """The first of the seeds."""
     forecaster: str = "noisy"
@@ -111,13 +113,15 @@ def make_plan(options: Options) -> Plan:
     _check_count("--seed", options.seed, 0, 2**32)
     if options.jobs is not None:
         _check_count("--jobs", options.jobs, 1)
-    if not (math.isfinite(options.rate_scale) and options.rate_scale > 0.0):
-        raise InputError(f"--rate-scale: expected a finite number > 0, got {options.rate_scale!r}")
+    for option, scale in (("--rate-scale", options.rate_scale), ("--service-scale", options.service_scale)):
+        if not (math.isfinite(scale) and scale > 0.0):
+            raise InputError(f"{option}: expected a finite number > 0, got {scale!r}")
     cluster = ClusterConfig(instance=_instance(options))
     if options.max_instances is not None:
         cluster = replace(cluster, max_instances=options.max_instances)
     workload = WorkloadConfig(
         trace=options.trace,
+        service_scale=float(options.service_scale),
         rate_scale=float(options.rate_scale),
         seed=options.seed,
         start_s=WorkloadConfig.warmup_s,
@@ -125,7 +129,8 @@ def make_plan(options: Options) -> Plan:
         forecaster=options.forecaster,
         predictor=options.predictor,
     )
-    check_fits(cluster, load_trace(options.trace, seed=options.seed), _first_row(options.trace))
+    trace = load_trace(options.trace, options.seed, options.service_scale)
+    check_fits(cluster, trace, _first_row(options.trace))
     loaded = load_workload(workload)
     if options.max_instances is None:
         cluster = replace(cluster, max_instances=_largest_fleet(cluster, loaded))
@@ -170,9 +175,8 @@ def _check_names(names: tuple[str, ...]) -> None:
         raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
     for i, name in enumerate(names):
         if name not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
-            close = difflib.get_close_matches(name, POLICIES, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
             known = ", ".join((*POLICIES, "static-N"))
+            hint = did_you_mean(name, POLICIES)
             raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
         if name in names[:i]:
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
@@ -195,7 +199,7 @@ def _instance(options: Options) -> InstanceConfig:
 def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
     """The default of ``--max-instances``."""
     window_s = workload.config.window_s
-    prompt, output = workload.trace.window_tokens(window_s)
+    prompt, output = workload.fitted_window_tokens(window_s)
     peak = float(np.max(workload.profile(cluster).need(prompt / window_s, output / window_s)))
     return max(_LEAST_FLEET, math.ceil(_FLEET_HEADROOM * peak))
 
@@ -207,7 +211,7 @@ def _cores() -> int:
 
 def _first_row(trace: str) -> int:
     """Files count as an editor does, their header is row 1."""
-    return 0 if trace in trace_names() and trace not in DATASETS else 2
+    return 0 if trace in GENERATED else 2
 
 
 def _trace_name(trace: str) -> str:
@@ -220,8 +224,13 @@ def _config(options: Options, setting: Setting) -> dict[str, Any]:
     source: dict[str, Any]
     if options.trace in DATASETS:
         source = {"name": options.trace, "sha256": DATASETS[options.trace].sha256}
-    elif options.trace in trace_names():
-        source = {"name": options.trace, "synthesis": "one day, drawn anew for each seed"}
+    elif options.trace in GENERATED:
+        generated = GENERATED[options.trace]
+        source = {
+            "name": options.trace,
+            "synthesis": f"{generated.about}; drawn anew for each seed",
+            "needs": {name: DATASETS[name].sha256 for name in generated.needs},
+        }
     else:
         path = Path(options.trace)
         source = {"name": path.name, "sha256": content_sha256(path)}

@@ -78,7 +78,8 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
         summary: as for ``summary_table``.
     """
     cluster, workload, seeds = config["cluster"], config["workload"], config["seeds"]
-    scale = f" x{workload['rate_scale']:g}" if workload["rate_scale"] != 1.0 else ""
+    service, rate = workload["service_scale"], workload["rate_scale"]
+    scale = f" (service scale {service:g})" * (service != 1.0) + f" x{rate:g}" * (rate != 1.0)
     cold_start_s = cluster["cold_start_s"]
     if cold_start_s is None:
         cold_start_s = cluster["instance"]["cold_start_s"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -31,6 +31,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         InputError: on a field that ``cls`` does not have, or a value that it refuses.
     """
     where = where or cls.__name__
+    if issubclass(cls, InstanceConfig) and "preset" in values:
+        return cast("T", _instance_of_preset(values, where))
     hints = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
@@ -43,10 +45,38 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
                 raise InputError(f"{where}.{name}: expected {hints[name]}, got a mapping")
             value = from_mapping(nested, value, f"{where}.{name}")
         arguments[name] = value
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise InputError(f"{where}: {error}") from None
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = f.default is f.default_factory is dataclasses.MISSING
+        if required and f.name not in arguments:
+            raise InputError(f"{where}.{f.name}: expected a value, as it has no default")
+    return cls(**arguments)
+
+
+def changed(config: T, values: Mapping[str, Any]) -> T:
+    """The config with the fields that a (nested) mapping names changed, and all others as they are.
+
+    Raises:
+        InputError: on a field that it does not have, or a value that it refuses.
+    """
+    merged = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        present = merged.get(name)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(present) and "preset" not in value:
+            value = changed(present, value)
+        merged[name] = value
+    return from_mapping(type(config), merged)
+
+
+def _instance_of_preset(values: Mapping[str, Any], where: str) -> InstanceConfig:
+    """The instance of a measured model and GPU, ``preset``, with fields that differ from it beside."""
+    changes = dict(values)
+    preset = changes.pop("preset")
+    if not isinstance(preset, Mapping) or not {"model", "gpu"} <= set(preset) <= {"model", "gpu", "tp"}:
+        raise InputError(f"{where}.preset: expected model, gpu and, if it is not 1, tp, got {preset!r}")
+    for name in ("model", "gpu"):
+        if not isinstance(preset[name], str):
+            raise InputError(f"{where}.preset.{name}: expected a name, got {preset[name]!r}")
+    return InstanceConfig.from_preset(preset["model"], preset["gpu"], preset.get("tp", 1), **changes)
 
 
 def _dataclass_in(hint: Any) -> type | None:

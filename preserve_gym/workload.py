@@ -16,7 +16,8 @@ from preserve_gym.forecasting import WorkloadForecast, make_forecast
 from preserve_gym.prediction import predict_lengths
 from preserve_gym.sim.profile import InstanceProfile, profile_instance
 from preserve_gym.splits import Bounds, change_by_segment, evaluation_windows, split_bounds
-from preserve_gym.traces import Trace, load_trace, scale_rate
+from preserve_gym.traces import Mix, Trace, Transform, load_trace, scale_rate
+from preserve_gym.traces.generated import GENERATED
 
 # Streams of the configuration's seed.
 _RATE_SCALE, _TRANSFORMS = 1, 16
@@ -89,6 +90,14 @@ class Workload:
         """Requests per second over the whole trace, or the training part of one with splits."""
         start_s, end_s = self._fitted_s
         return self._request_count(self._fitted_s) / (end_s - start_s)
+
+    def fitted_window_tokens(self, window_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Prompt and output tokens of each window of what may be fitted to, float64[k] each.
+
+        That is the training part of a workload with splits, else all of the trace. Windows lie on the trace's
+        clock; those at the ends of the part may be incomplete.
+        """
+        return self.trace.take(self._rows(*self._fitted_s)).window_tokens(window_s)
 
     @property
     def evaluation_windows(self) -> NDArray[np.float64]:
@@ -283,7 +292,8 @@ class Workload:
 
 def _prepare(config: WorkloadConfig, trace: Trace) -> tuple[Trace, Bounds | None]:
     """The trace after its transforms, and where its splits lie."""
-    numbered = list(enumerate(config.transforms))
+    numbered = [(k, transform.seeded(config.seed)) for k, transform in enumerate(config.transforms)]
+    _check_mixes(config, [transform for _, transform in numbered])
 
     def generator(position: int, segment: int) -> np.random.Generator:
         return np.random.default_rng([config.seed, _TRANSFORMS, position, segment])
@@ -306,3 +316,17 @@ def _prepare(config: WorkloadConfig, trace: Trace) -> tuple[Trace, Bounds | None
     if config.rate_scale != 1.0 or any(not transform.whole for transform in config.transforms):
         trace = change_by_segment(trace, bounds, change)
     return trace, bounds
+
+
+def _check_mixes(config: WorkloadConfig, transforms: Sequence[Transform]) -> None:
+    """Refuse one recording twice: at another time of it, requests of the test would get into training."""
+    seen = {(config.trace, config.seed if config.trace in GENERATED else None)}
+    for transform in transforms:
+        if isinstance(transform, Mix):
+            recording = (transform.trace, transform.seed if transform.trace in GENERATED else None)
+            if recording in seen:
+                raise InputError(
+                    f"mix: expected each recording once, got {transform.trace!r} again; a transform "
+                    "step or rate_scale raises the rate of a service"
+                )
+            seen.add(recording)

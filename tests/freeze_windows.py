@@ -21,12 +21,14 @@ from preserve_gym.scenarios import (
     trace_digest,
 )
 from preserve_gym.scenarios.frozen import FILE
+from preserve_gym.traces import load_trace
 
 
 def freeze(scenario: Scenario) -> FrozenWindows:
     """The windows that tile the splits of a scenario, at its own seed."""
     config = scenario.workload
-    workloads = {split: Workload(replace(config, split=split)) for split in SPLITS}
+    trace = load_trace(config.trace, config.seed, config.service_scale)
+    workloads = {split: Workload(replace(config, split=split), trace) for split in SPLITS}
     bounds = workloads["train"].bounds
     assert bounds is not None
     return FrozenWindows(

@@ -29,7 +29,9 @@ from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
 from preserve_gym.traces import DATASETS, TRANSFORMS, synthetic_trace, trace_names
-from tests import measure_transforms, measured_servers, whole_instances
+from preserve_gym.traces.generated import GENERATED
+from tests import measure_transforms, measured_servers, plot_scenarios, whole_instances
+from tests.test_scenarios import SHORT
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -287,16 +289,34 @@ def test_info_and_reward() -> None:
 
 
 def test_trace_names() -> None:
-    rows = table_of(TRACES, "Names, and where data is looked for")
-    assert sorted(row[0] for row in rows) == sorted(trace_names())
-    for name, meaning in rows:
-        if name in DATASETS:
-            assert f"{DATASETS[name].rows:,} requests" in meaning
+    recorded = table_of(TRACES, "Names, and where data is looked for")
+    generated, _ = tables_of(TRACES, "Generated traces")
+    assert sorted(row[0] for row in (*recorded, *generated)) == sorted(trace_names())
+    for name, meaning in recorded:
+        assert f"{DATASETS[name].rows:,} requests" in meaning
+    for (name, about, needs), (known, trace) in zip(generated, GENERATED.items(), strict=True):
+        assert (name, about) == (known, trace.about)
+        assert needs.replace("`", "") == (", ".join(trace.needs) or "nothing")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.slow) for name in scenario_names()],
+)
+def test_sizes_of_scenarios(name: str, request: pytest.FixtureRequest) -> None:
+    scenario = load_scenario(name)
+    if not scenario.workload.trace.startswith("synthetic-"):
+        request.getfixturevalue("data_dir")
+    shown = next(row for row in table_of(SCENARIOS, "Sizes") if row[0] == name)
+    found = plot_scenarios.size(scenario, scenario.make_workload("test"))
+    measured = [cell.strip(" `") for cell in plot_scenarios.row(name, found).strip("|").split("|")]
+    assert shown == measured
+    assert (ROOT / "docs" / "images" / "scenarios" / f"{name}.png").is_file()
 
 
 def test_scenarios() -> None:
     rows = table_of(SCENARIOS, "The scenarios")
-    assert [row[0] for row in rows] == list(scenario_names())
+    assert sorted(row[0] for row in rows) == list(scenario_names())
     for name, trace, cluster, _ in rows:
         scenario = load_scenario(name)
         sized = scenario.cluster

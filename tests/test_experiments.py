@@ -23,6 +23,8 @@ from experiments.run import main
 from preserve_gym import InputError
 from preserve_gym.config import default_instance
 from preserve_gym.sim.cluster import TOTALS
+from preserve_gym.traces import DATASETS
+from preserve_gym.traces.generated import GENERATED
 
 ROOT = Path(__file__).parents[1]
 POLICIES = ("static", "preserve")
@@ -114,6 +116,19 @@ def test_the_configuration_says_what_was_run(run_folder: Path) -> None:
     assert config["cluster"]["max_instances"] >= 16
     assert config["profile"]["requests_per_s"] > 0.0
     assert str(run_folder.parent) not in text
+
+
+def test_a_generated_trace_has_its_size_and_says_what_it_is_made_from(data_dir: Path) -> None:
+    # In full size it has more requests than are generated at once.
+    name = "servegen-m-small-from-windows"
+    plan = make_plan(Options(trace=name, service_scale=0.0002, policies=("static",)))
+    assert plan.setting.workload.service_scale == 0.0002
+    assert plan.config["options"]["service_scale"] == plan.config["workload"]["service_scale"] == 0.0002
+    assert plan.config["trace"] == {
+        "name": name,
+        "synthesis": f"{GENERATED[name].about}; drawn anew for each seed",
+        "needs": {"servegen-m-small": DATASETS["servegen-m-small"].sha256},
+    }
 
 
 def test_plots_show_something(run_folder: Path) -> None:
@@ -230,6 +245,8 @@ BAD: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "rate scale zero": (["--rate-scale", "0"], ("--rate-scale", "> 0")),
     "rate scale not a number": (["--rate-scale", "nan"], ("--rate-scale", "nan")),
     "rate scale a word": (["--rate-scale", "fast"], ("--rate-scale", "fast")),
+    "service scale zero": (["--service-scale", "0"], ("--service-scale", "> 0")),
+    "size of a recording": (["--service-scale", "2"], ("service_scale", "expected 1", "tiny.csv")),
     "unknown option": (["--polices", "hpa"], ("--polices",)),
     "no seeds": (["--seeds", "0"], ("--seeds", "[1, 10000]")),
     "negative seed": (["--seed", "-1"], ("--seed", "[0, ")),
@@ -363,7 +380,9 @@ def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         parse(["--help"])
     assert end.value.code == 0
-    assert "--rate-scale" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "--rate-scale" in shown
+    assert "--service-scale" in shown
 
 
 def test_a_few_requests_that_do_not_fit_are_served_around(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from experiments.bench_setup import (
 from preserve_gym import Cluster, InputError, Trace
 from preserve_gym.sim import ROUTERS as ENGINE_ROUTERS
 from preserve_gym.traces import synthetic_trace
+from preserve_gym.traces.generated import GENERATED
 
 TINY = Sizes(
     instances=(1, 2),
@@ -182,3 +183,28 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_bad_input(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", *arguments]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_traces_are_read_and_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {name: GENERATED[name] for name in ("synthetic-code", "azure-2024-conv-from-hourly")}
+    monkeypatch.setattr("experiments.bench_traces.GENERATED", chosen)
+    monkeypatch.setenv("PRESERVE_GYM_DATA", str(tmp_path))
+    out = tmp_path / "bench.json"
+    sizes = ["--requests", "2000", "--repeats", "1", "--generated-requests", "2000"]
+    assert main(["traces", *sizes, "--out", str(out)]) == 0
+    document = json.loads(out.read_text())
+    stages = {title: [row["stage"] for row in rows] for title, rows in document.items()}
+    # Without its data set a generated trace is left out.
+    assert stages["Generating"] == ["synthetic-code"]
+    assert stages["Reading"] == ["Azure CSV", "Azure CSV, gzip", "own CSV", "own Parquet", "Mooncake JSONL"]
+    for rows in document.values():
+        check(Part("", rows))
+        assert all(1000 < row["requests"] < 4000 for row in rows)
+    assert "of pandas.read_csv" in capsys.readouterr().out
+
+
+def test_sizes_of_the_traces_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["traces", "--repeats", "0"]) == 2
+    assert "--repeats: expected at least 1, got 0" in capsys.readouterr().err

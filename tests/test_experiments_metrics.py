@@ -19,9 +19,10 @@ from experiments.metrics import (
     ttft_s,
     violated,
 )
+from experiments.plan import Options, make_plan
 from experiments.pool import CellReport
 from experiments.progress import CellProgress
-from experiments.report import as_text, show, summary_table
+from experiments.report import as_text, describe, show, summary_table
 from preserve_gym import InstanceConfig, LatencyLaw
 from preserve_gym.config import PowerConfig
 
@@ -131,6 +132,14 @@ def test_what_is_not_known_of_power_and_price_is_left_out(requests: pd.DataFrame
     summary = summarize(requests, TOTALS, 3600.0, instance)
     assert not {"energy_kwh", "cost_usd"} & set(summary)
     assert "USD" not in as_text(summary_table(pd.DataFrame([{"policy": "hpa", "seed": 0, **summary}])), "")
+
+
+def test_the_table_says_which_workload_it_is_about() -> None:
+    options = Options(trace="synthetic-code", service_scale=0.05, rate_scale=2.0, policies=("static-2",))
+    config = make_plan(options).config
+    assert config["trace"]["needs"] == {}
+    about = describe(config, pd.DataFrame({"arrived": [9], "horizon_s": [7200.0]}))
+    assert about.startswith("synthetic-code (service scale 0.05) x2, seed 0: 9 requests in 2.0 h.")
 
 
 def test_table_fits_a_terminal_and_loses_no_figure_in_a_narrow_one(requests: pd.DataFrame) -> None:

@@ -46,7 +46,13 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", scenario_names())
+SHORT = ("chat", "code", "long-prompt", "sharegpt-poisson")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.slow) for name in scenario_names()],
+)
 def test_the_fixed_windows_are_what_freezing_gives(name: str, request: pytest.FixtureRequest) -> None:
     scenario = load_scenario(name)
     if not scenario.workload.trace.startswith("synthetic-"):
@@ -99,27 +105,27 @@ def test_a_file_may_leave_everything_out(tmp_path: Path) -> None:
     assert load_scenario(path) == Scenario("bare", "bare", WorkloadConfig(), ClusterConfig())
 
 
-def test_named_scenarios_use_their_fixed_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = replace(frozen_windows()["kv-bound"], test=(70_100.0, 80_000.0))
-    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"kv-bound": frozen})
-    named = load_scenario("kv-bound")
-    assert named.make_workload("test").evaluation_windows.tolist() == [70_100.0, 80_000.0]
-    assert named.make_workload("test", seed=1).evaluation_windows.tolist() == [70_100.0, 80_000.0]
+def test_named_scenarios_use_their_fixed_windows(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = replace(frozen_windows()["chat"], test=(2300.0, 2850.0))
+    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"chat": frozen})
+    named = load_scenario("chat")
+    assert named.make_workload("test").evaluation_windows.tolist() == [2300.0, 2850.0]
+    assert named.make_workload("test", seed=1).evaluation_windows.tolist() == [2300.0, 2850.0]
     # One that was changed, or another of the same name, has windows of its own.
-    changed = replace(named, workload=replace(named.workload, horizon_s=7200.0))
-    assert changed.make_workload("test").evaluation_windows.tolist() == [70_020.0, 77_220.0]
+    changed = replace(named, workload=replace(named.workload, evaluation_horizon_s=500.0))
+    assert changed.make_workload("test").evaluation_windows.tolist() == [2220.0, 2720.0]
 
 
-def test_another_trace_than_the_one_of_the_windows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = replace(frozen_windows()["kv-bound"], trace_sha256="0" * 64)
-    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"kv-bound": frozen})
-    with pytest.warns(
-        UserWarning, match=r"scenario 'kv-bound': the trace differs .* \(SHA-256 000000000000\."
-    ):
-        load_scenario("kv-bound").make_workload("train")
+def test_another_trace_than_the_one_of_the_windows_is_told(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = replace(frozen_windows()["chat"], trace_sha256="0" * 64)
+    monkeypatch.setattr(scenario, "frozen_windows", lambda: {"chat": frozen})
+    with pytest.warns(UserWarning, match=r"scenario 'chat': the trace differs .* \(SHA-256 000000000000\."):
+        load_scenario("chat").make_workload("train")
     # Of another seed nobody expects the same trace, and without a split there are no windows.
-    load_scenario("kv-bound").make_workload("train", seed=1)
-    load_scenario("kv-bound").make_workload()
+    load_scenario("chat").make_workload("train", seed=1)
+    load_scenario("chat").make_workload()
 
 
 def test_the_digest_is_that_of_every_column() -> None:
@@ -153,16 +159,16 @@ def test_the_digest_is_that_of_every_column() -> None:
         ("cluster: {slo: {ttft: 1}}", "bad.yaml: ClusterConfig.slo.ttft: no such field"),
         (
             "cluster: {instance: {preset: a}}",
-            "cluster.instance.preset: expected model, gpu and, if it is not 1",
+            "ClusterConfig.instance.preset: expected model, gpu and, if it is not 1",
         ),
         ("cluster: {instance: {preset: {model: a}}}", "tp, got {'model': 'a'}"),
         (
             "cluster: {instance: {preset: {model: a, gpu: b, x: 1}}}",
-            "bad.yaml: cluster.instance.preset: expect",
+            "bad.yaml: ClusterConfig.instance.preset: expect",
         ),
         (
             "cluster: {instance: {preset: {model: 1, gpu: b}}}",
-            "cluster.instance.preset.model: expected a name",
+            "ClusterConfig.instance.preset.model: expected a name",
         ),
         (
             "cluster: {instance: {preset: {model: a, gpu: b}}}",
@@ -267,3 +273,29 @@ def test_an_episode_can_be_played_up_to_the_end_of_its_split(own: Path, split: s
         observation, _, _, ended, info = env.step(2)
     assert info["time_s"] == pytest.approx(end_s)
     assert env.unwrapped.results()["arrival_s"].between(end_s - 60.0, end_s).all()
+
+
+def test_a_nested_mapping_changes_the_fields_that_it_names(data_dir: Path) -> None:
+    env = gym.make(
+        "preserve/Autoscale-v0",
+        scenario="long-prompt",
+        split="train",
+        cluster={"slo": {"ttft_s": 5.0}, "instance": {"max_num_seqs": 64}},
+    )
+    config = env.unwrapped.cluster_config  # type: ignore[attr-defined]
+    named = load_scenario("long-prompt").cluster
+    assert config.slo == replace(named.slo, ttft_s=5.0)
+    assert config.instance == replace(named.instance, max_num_seqs=64)
+    other = gym.make(
+        "preserve/Autoscale-v0",
+        scenario="long-prompt",
+        split="train",
+        cluster={"instance": {"preset": {"model": "llama-3.1-8b", "gpu": "l40s"}}},
+    )
+    instance = other.unwrapped.cluster_config.instance  # type: ignore[attr-defined]
+    assert instance == InstanceConfig.from_preset("llama-3.1-8b", "l40s")
+
+
+def test_two_splits_are_refused(data_dir: Path) -> None:
+    with pytest.raises(InputError, match="split: expected 'train' as in workload, got 'test'"):
+        gym.make("preserve/Autoscale-v0", scenario="chat", split="test", workload={"split": "train"})

@@ -431,3 +431,63 @@ def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
         WorkloadConfig.from_mapping(fields)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [{"kind": "mix", "trace": "synthetic-code", "seed": 0}],
+        [
+            {"kind": "slice", "from_s": 3600, "to_s": 43_200},
+            {"kind": "mix", "trace": "synthetic-chat"},
+            {"kind": "mix", "trace": "synthetic-chat"},
+        ],
+    ],
+)
+def test_no_recording_is_mixed_in_twice(transforms: list[dict[str, Any]]) -> None:
+    """After a slice it would lie at another time, and bring requests of the test into training."""
+    config = WorkloadConfig(trace="synthetic-code", transforms=transforms, split="train")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="mix: expected each recording once, got 'synthetic-c"):
+        Workload(config)
+
+
+def test_another_service_of_the_same_kind_has_other_users() -> None:
+    mixed = [
+        Workload(
+            WorkloadConfig(
+                trace="synthetic-code",
+                seed=seed,
+                transforms=({"kind": "mix", "trace": "synthetic-code"},),  # type: ignore[arg-type]
+            )
+        ).trace
+        for seed in (0, 1)
+    ]
+    for trace in mixed:
+        assert trace.request_class is not None
+        first, second = (trace.arrival_s[trace.request_class == k] for k in (0, 1))
+        assert len(np.intersect1d(first, second)) < 10
+    assert mixed[0].arrival_s[0] != mixed[1].arrival_s[0]
+
+
+def test_the_seed_of_a_workload_moves_its_surges() -> None:
+    burst = {"kind": "burst", "onset_s": 5000, "width_s": 600, "height": 4}
+    burst |= {"period_s": 20_000, "jitter_s": 4000}
+    peaks = []
+    for seed in (0, 1):
+        config = WorkloadConfig(trace="synthetic-chat", seed=seed, transforms=(burst,))  # type: ignore[arg-type]
+        count = np.bincount((Workload(config).trace.arrival_s // 300).astype(int))
+        peaks.append(set(np.argsort(count)[-6:].tolist()))
+    assert peaks[0] != peaks[1]
+
+
+def test_a_static_fleet_is_sized_on_the_training_part() -> None:
+    arrival_s = np.r_[np.arange(0.0, 600.0, 10.0), np.arange(600.0, 1200.0, 0.1)]
+    trace = Trace(arrival_s, np.full(len(arrival_s), 500), np.full(len(arrival_s), 50), span_s=1200.0)
+    config = WorkloadConfig(
+        window_s=60.0, warmup_s=30.0, horizon_s=60.0, split="test", split_s=(500.0, 900.0), split_gap_s=10.0
+    )
+    busiest = [
+        workload.fitted_window_tokens(60.0)[0].max()
+        for workload in (Workload(config, trace), Workload(replace(config, split=None), trace))
+    ]
+    assert busiest == [6 * 500, 600 * 500]

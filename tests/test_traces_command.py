@@ -175,3 +175,24 @@ def test_bad_arguments(
     assert message in printed
     assert printed.count("\n") == 1
     assert list(data.iterdir()) == []
+
+
+def test_fetch_of_a_generated_trace_gets_what_it_needs(
+    data: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needy = dataclasses.replace(GENERATED["synthetic-chat"], needs=(NAME,))
+    monkeypatch.setitem(GENERATED, "needy", needy)
+    assert main(["fetch", "needy", "synthetic-code"]) == 0
+    assert capsys.readouterr().out.split() == [str(data / "traces" / DATASETS[NAME].files[1])]
+
+
+def test_fetch_does_not_pass_over_a_broken_file(
+    data: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = data / "traces" / DATASETS[NAME].files[0]
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_bytes(b"junk")
+    assert main(["fetch", NAME]) != 0
+    message = capsys.readouterr().err
+    assert str(broken) in message
+    assert "remove it" in message

@@ -197,7 +197,7 @@ def test_gaps_have_the_family_and_its_variation(family: int, shape: float, cv: f
 
 def test_a_scaled_rate_thins_each_client_in_each_window() -> None:
     windows = example([[40_000, 0, 4000], [0, 0, 0], [10, 40_000, 0]])
-    trace = windows.generate(0.0, 1800.0, Sampler(), rate_scale=0.1)
+    trace = windows.generate(0.0, 1800.0, Sampler(), service_scale=0.1)
     sent = np.zeros((3, 3))
     np.add.at(
         sent, ((trace.arrival_s // 600).astype(int), np.searchsorted([4, 6, 9], trace.prompt_tokens)), 1
@@ -207,32 +207,32 @@ def test_a_scaled_rate_thins_each_client_in_each_window() -> None:
     # Binomial, so that few requests are not rounded away and the counts vary.
     few = np.array(
         [
-            len(example([[7]], clients=(0,)).generate(0.0, 600.0, Sampler(), seed, rate_scale=0.2))
+            len(example([[7]], clients=(0,)).generate(0.0, 600.0, Sampler(), seed, service_scale=0.2))
             for seed in range(2000)
         ]
     )
     assert few.mean() == pytest.approx(1.4, abs=0.1)
     assert few.var() == pytest.approx(1.4 * 0.8, rel=0.1)
     # Windows alike in the recording are thinned each for itself.
-    alike = example([[1000]] * 20, clients=(0,)).generate(0.0, 12_000.0, Sampler(), rate_scale=0.5)
+    alike = example([[1000]] * 20, clients=(0,)).generate(0.0, 12_000.0, Sampler(), service_scale=0.5)
     assert len(set(np.bincount((alike.arrival_s // 600).astype(int)))) > 5
 
 
 def test_a_scaled_rate_keeps_slices_parts_of_the_whole() -> None:
     windows = example(COUNTS)
-    whole = windows.generate(0.0, 2400.0, Sampler(), seed=4, rate_scale=0.3)
+    whole = windows.generate(0.0, 2400.0, Sampler(), seed=4, service_scale=0.3)
     for start_s, end_s in ((0.0, 600.0), (599.5, 601.0), (1900.0, 2400.0)):
-        part = windows.generate(start_s, end_s, Sampler(), seed=4, rate_scale=0.3)
+        part = windows.generate(start_s, end_s, Sampler(), seed=4, service_scale=0.3)
         rows = whole.row_range(start_s, end_s)
         np.testing.assert_array_equal(part.arrival_s, whole.arrival_s[rows] - start_s)
         np.testing.assert_array_equal(part.output_tokens, whole.output_tokens[rows])
-    unscaled = windows.generate(0.0, 2400.0, Sampler(), seed=4, rate_scale=1)
+    unscaled = windows.generate(0.0, 2400.0, Sampler(), seed=4, service_scale=1)
     assert len(unscaled) == windows.requests.sum()
 
 
 def test_a_scaled_rate_keeps_the_variation_of_the_gaps() -> None:
     windows = example([[100_000]], 0.25, 1, clients=(0,))  # CV 2
-    slower = windows.generate(0.0, 600.0, Sampler(), rate_scale=0.1).arrival_s
+    slower = windows.generate(0.0, 600.0, Sampler(), service_scale=0.1).arrival_s
     whole = windows.generate(0.0, 600.0, Sampler())
     thinned = scale_rate(whole, 0.1, np.random.default_rng(0)).arrival_s
     for arrival_s, cv in ((slower, 2.0), (thinned, 1.14)):
@@ -240,21 +240,19 @@ def test_a_scaled_rate_keeps_the_variation_of_the_gaps() -> None:
         assert gap_s.std() / gap_s.mean() == pytest.approx(cv, rel=0.04)
 
 
-@pytest.mark.parametrize("rate_scale", [0.0, -0.1, 1.01, float("nan"), "0.5", None])
-def test_scales_outside_0_to_1_are_refused(rate_scale: object) -> None:
-    with pytest.raises(InputError, match=r"example: rate_scale: expected a number in \(0, 1\], got "):
-        example(COUNTS).generate(0.0, 600.0, Sampler(), rate_scale=rate_scale)  # type: ignore[arg-type]
+@pytest.mark.parametrize("service_scale", [0.0, -0.1, 1.01, float("nan"), "0.5", None])
+def test_scales_outside_0_to_1_are_refused(service_scale: object) -> None:
+    with pytest.raises(InputError, match=r"example: service_scale: expected a number in \(0, 1\], got "):
+        example(COUNTS).generate(0.0, 600.0, Sampler(), service_scale=service_scale)  # type: ignore[arg-type]
 
 
 def test_more_requests_than_fit_are_refused() -> None:
     windows = example([[2_000_000_000], [10]], clients=(0,))
-    message = (
-        r"expected at most 100,000,000 requests, got 2,000,000,010 from 0 s to 1200 s, times rate_scale 1"
-    )
+    message = r"service_scale: expected at most 0.05 .*2,000,000,010 requests from 0 s to 1200 s"
     with pytest.raises(InputError, match=message):
         windows.generate(0.0, 1200.0, Sampler())
     assert len(windows.generate(600.0, 1200.0, Sampler())) == 10
-    assert 5 < len(windows.generate(0.0, 1200.0, Sampler(), rate_scale=1e-8)) < 50
+    assert 5 < len(windows.generate(0.0, 1200.0, Sampler(), service_scale=1e-8)) < 50
 
 
 def test_empty_windows_are_counted() -> None:
@@ -314,14 +312,14 @@ def test_released_files(
     assert inside[1] == counts[121].sum()
 
 
-@pytest.mark.parametrize("rate_scale", [1.0, 0.05])
-def test_gaps_of_busy_clients_vary_as_recorded(data_dir: Path, rate_scale: float) -> None:
+@pytest.mark.parametrize("service_scale", [1.0, 0.05])
+def test_gaps_of_busy_clients_vary_as_recorded(data_dir: Path, service_scale: float) -> None:
     windows = read_client_windows(data_dir / "traces" / "servegen_m-large_traces.tar.gz")
     ratio = []
     for window in range(60, 132, 6):
-        trace = windows.generate(600.0 * window, 600.0 * (window + 1), Sampler(), rate_scale=rate_scale)
+        trace = windows.generate(600.0 * window, 600.0 * (window + 1), Sampler(), service_scale=service_scale)
         gamma = windows.family[window] == 1
-        for place in np.flatnonzero(gamma & (windows.requests[window] >= 300 / rate_scale)):
+        for place in np.flatnonzero(gamma & (windows.requests[window] >= 300 / service_scale)):
             gap_s = np.diff(trace.arrival_s[trace.prompt_tokens == windows.clients[place] + 1])
             ratio.append(gap_s.std() / gap_s.mean() / windows.cv[window, place])
     assert len(ratio) >= 25

@@ -116,14 +116,14 @@ def test_a_trace_ties_arrivals_and_lengths_together(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.arrival_s, trace.arrival_s[rows] - 300.0)
     np.testing.assert_array_equal(again.prompt_tokens, trace.prompt_tokens[rows])
     np.testing.assert_array_equal(again.output_tokens, trace.output_tokens[rows])
-    assert len(servegen_trace("m-large", path, rate_scale=0.1)) == pytest.approx(2400, abs=200)
+    assert len(servegen_trace("m-large", path, service_scale=0.1)) == pytest.approx(2400, abs=200)
     other = servegen_trace("m-large", path, seed=4)
     assert (other.prompt_tokens != trace.prompt_tokens).mean() > 0.3
     for message, arguments in (
         ("model: expected one of m-large", {"model": "x"}),
         (
-            "servegen-m-large: rate_scale: expected a number in ",
-            {"model": "m-large", "rate_scale": 0.0},
+            "servegen-m-large: service_scale: expected a number in ",
+            {"model": "m-large", "service_scale": 0.0},
         ),
         ("servegen-m-large: expected 0 <= start_s", {"model": "m-large", "end_s": 1801.0}),
     ):

@@ -256,7 +256,7 @@ MAPPINGS = {
     "{kind: ramp, from_s: 600, to_s: 1200, factor: 0.5}": Ramp(600.0, 1200.0, 0.5),
     "{kind: squeeze-time, factor: 24}": SqueezeTime(24.0),
     "{kind: slice, from_s: 0, to_s: 3600}": Slice(0.0, 3600.0),
-    "{kind: mix, trace: synthetic-code, rate_scale: 0.5, seed: 3}": Mix("synthetic-code", 0.5, 3),
+    "{kind: mix, trace: synthetic-code, rate_scale: 0.5, seed: 3}": Mix("synthetic-code", 0.5, seed=3),
     "{kind: mix, trace: my/trace.csv}": Mix("my/trace.csv"),
     "{kind: length-drift, period_s: 7200, amplitude: 0.5, phase_s: 60}": LengthDrift(7200.0, 0.5, 60.0),
 }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,9 @@ def test_a_smaller_service_varies_more() -> None:
     for scale in (1.0, 0.25):
         values = [
             fit_windows.within_variance(
-                counts(np.full(6, 40_000)).generate(pattern, LENGTHS, rate_scale=scale, seed=seed).arrival_s,
+                counts(np.full(6, 40_000))
+                .generate(pattern, LENGTHS, service_scale=scale, seed=seed)
+                .arrival_s,
                 600.0,
                 6,
                 30.0,
@@ -96,14 +99,14 @@ def test_a_smaller_service_varies_more() -> None:
 @pytest.mark.parametrize("scale", [0.3, 1.0, 2.5])
 def test_a_scale_scales_the_counts(scale: float) -> None:
     requests = np.array([3000, 0, 12000, 400, 7000, 7001], np.int64)
-    trace = counts(requests).generate(STEADY, LENGTHS, rate_scale=scale, seed=0)
+    trace = counts(requests).generate(STEADY, LENGTHS, service_scale=scale, seed=0)
     np.testing.assert_allclose(counted(trace), scale * requests, atol=5 * np.sqrt(requests.max() / 4))
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), 1e-9, 1e9])
-def test_a_scale_out_of_range(scale: float) -> None:
-    with pytest.raises(InputError, match=r"mine: rate_scale: expected"):
-        counts().generate(STEADY, LENGTHS, rate_scale=scale)
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), 1e-9, 1e9, "1", None, True])
+def test_a_scale_out_of_range(scale: Any) -> None:
+    with pytest.raises(InputError, match=r"mine: service_scale: (expected|1e-09 leaves)"):
+        counts().generate(STEADY, LENGTHS, service_scale=scale)
 
 
 def test_the_ripple_that_is_fitted_is_the_one_that_was_drawn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig, from_mapping
+from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig, changed
 from preserve_gym.envs.action import ScaleAction
 from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.reward import reward_parts
@@ -105,6 +105,8 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         self.reward_config: RewardConfig = _config(RewardConfig(), reward)
         if not isinstance(workload, Workload):
             made = replace(scenario, workload=_config(scenario.workload, workload))
+            if split is not None and made.workload.split not in (None, split):
+                raise InputError(f"split: expected {made.workload.split!r} as in workload, got {split!r}")
             workload = made.make_workload(split)
         elif split is not None:
             raise InputError(f"split: expected None with a Workload, which has its own, got {split!r}")
@@ -281,5 +283,5 @@ def _config(default: Any, value: Any) -> Any:
     if isinstance(value, cls):
         return value
     if isinstance(value, Mapping):
-        return from_mapping(cls, {f.name: getattr(default, f.name) for f in fields(default)} | dict(value))
+        return changed(default, value)
     raise InputError(f"expected a {cls.__name__} or a mapping of its fields, got {value!r}")

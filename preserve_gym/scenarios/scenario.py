@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
-from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
-from preserve_gym.errors import InputError
+from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.scenarios.frozen import FrozenWindows, frozen_windows, trace_digest
 from preserve_gym.workload import Workload
 
@@ -104,8 +103,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         return _read(FOLDER / f"{name}.yaml")
     if name and (path.suffix in (".yaml", ".yml") or path.is_file()):
         return _read(path)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = did_you_mean(name, names)
     raise InputError(f"scenario {name!r}: expected a YAML file or one of {', '.join(names)}{hint}")
 
 
@@ -130,7 +128,7 @@ def _read(path: Path) -> Scenario:
             name=path.stem,
             description=" ".join(description.split()),
             workload=WorkloadConfig.from_mapping(workload),
-            cluster=ClusterConfig.from_mapping(_with_preset(cluster)),
+            cluster=ClusterConfig.from_mapping(cluster),
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -143,21 +141,3 @@ def _mapping(values: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InputError(f"{field}: expected a mapping of its fields, got {value!r}")
     return value
-
-
-def _with_preset(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a cluster, its instance made of the preset that it names, if it names one."""
-    instance = cluster.get("instance")
-    if not isinstance(instance, Mapping) or "preset" not in instance:
-        return cluster
-    changes = dict(instance)
-    preset = changes.pop("preset")
-    if not isinstance(preset, Mapping) or not {"model", "gpu"} <= set(preset) <= {"model", "gpu", "tp"}:
-        raise InputError(
-            f"cluster.instance.preset: expected model, gpu and, if it is not 1, tp, got {preset!r}"
-        )
-    for field in ("model", "gpu"):
-        if not isinstance(preset[field], str):
-            raise InputError(f"cluster.instance.preset.{field}: expected a name, got {preset[field]!r}")
-    made = InstanceConfig.from_preset(preset["model"], preset["gpu"], preset.get("tp", 1), **changes)
-    return {**cluster, "instance": made}

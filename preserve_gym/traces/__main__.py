@@ -43,7 +43,7 @@ class FetchOptions:
     """Download data sets into the data folder; what is there already is left alone."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Data sets, as `list` shows them."""
+    """Data sets or generated traces, as `list` shows them."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +124,15 @@ def _info(name: str) -> None:
 def _fetch(names: tuple[str, ...]) -> None:
     if not names:
         raise InputError(f"fetch: expected at least one of {', '.join(DATASETS)}")
-    wanted = [(name, find_dataset(name)) for name in names]
+    needed = [need for name in names for need in (GENERATED[name].needs if name in GENERATED else (name,))]
+    wanted = [(name, find_dataset(name)) for name in dict.fromkeys(needed)]
     for name, dataset in wanted:
         if dataset.url is None and path_of(dataset) is None:
             raise InputError(f"{name}: cannot be downloaded: {dataset.no_url}, to {fetch_path(dataset)}")
     for name, dataset in wanted:
-        path = path_of(dataset)
-        if path is None:
-            path = fetch_path(dataset)
-            _download(name, dataset, path)
-        print(path)
+        if path_of(dataset) is None:
+            _download(name, dataset, fetch_path(dataset))
+        print(dataset_path(name))
 
 
 def _download(name: str, dataset: Dataset, path: Path) -> None:

@@ -157,15 +157,17 @@ def ten_minute_counts(path: Path, service: str) -> WindowCounts:
     )
 
 
-def trace_from_hourly(path: Path, service: str, seed: int = 0, rate_scale: float = 1.0) -> Trace:
+def trace_from_hourly(path: Path, service: str, seed: int = 0, service_scale: float = 1.0) -> Trace:
     """A week of a service with the exact count of each hour; see ``WindowCounts.generate``."""
     known = SERVICES[service]
     pattern = replace(known.pattern, modulations=(known.slow, *known.pattern.modulations))
-    return hourly_counts(path, service).generate(pattern, known.lengths, rate_scale=rate_scale, seed=seed)
+    return hourly_counts(path, service).generate(
+        pattern, known.lengths, service_scale=service_scale, seed=seed
+    )
 
 
-def trace_from_ten_minutes(path: Path, service: str, seed: int = 0, rate_scale: float = 1.0) -> Trace:
+def trace_from_ten_minutes(path: Path, service: str, seed: int = 0, service_scale: float = 1.0) -> Trace:
     """A week of a service with the estimated count of each 10 minutes; see ``WindowCounts.generate``."""
     known = SERVICES[service]
     counts = ten_minute_counts(path, service)
-    return counts.generate(known.pattern, known.lengths, rate_scale=rate_scale, seed=seed)
+    return counts.generate(known.pattern, known.lengths, service_scale=service_scale, seed=seed)

@@ -51,14 +51,14 @@ def hourly_counts(hourly: Path, daily: Path, kind: str) -> WindowCounts:
     )
 
 
-def trace_from_hourly(hourly: Path, daily: Path, seed: int = 0, rate_scale: float = 1.0) -> Trace:
+def trace_from_hourly(hourly: Path, daily: Path, seed: int = 0, service_scale: float = 1.0) -> Trace:
     """61 days with the count of each hour; class 0 is conversation, 1 API. See ``WindowCounts.generate``.
 
-    BurstGPT has about 16 requests a minute: to load a cluster, ``rate_scale`` is above 1.
+    BurstGPT has about 16 requests a minute: to load a cluster, ``service_scale`` is above 1.
     """
     parts = [
         hourly_counts(hourly, daily, kind).generate(
-            PATTERN, SERVICES["chat"].lengths, rate_scale=rate_scale, seed=2 * seed + k
+            PATTERN, SERVICES["chat"].lengths, service_scale=service_scale, seed=2 * seed + k
         )
         for k, kind in enumerate(KINDS)
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
+from numbers import Real
 from pathlib import Path
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.streams import check_seed
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path
 from preserve_gym.traces.datasets import DATASETS
@@ -42,10 +43,15 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
             that is not the original of its data set, or a malformed file.
     """
     name = str(name_or_path)
-    if not (math.isfinite(service_scale) and service_scale > 0):
+    check_seed(seed)
+    is_number = isinstance(service_scale, Real) and not isinstance(service_scale, bool)
+    if not (is_number and math.isfinite(service_scale) and service_scale > 0):
         raise InputError(f"service_scale: expected a finite number > 0, got {service_scale!r}")
     if name in GENERATED:
-        return GENERATED[name].generate(seed, service_scale).take(slice(None), name=name)
+        trace = GENERATED[name].generate(seed, service_scale)
+        if not len(trace):
+            raise InputError(f"service_scale: {service_scale!r} leaves no request of trace {name!r}")
+        return trace.take(slice(None), name=name)
     if service_scale != 1.0:
         raise InputError(
             f"service_scale: expected 1 for the trace {name!r}, as only generated ones have another size, "
@@ -56,8 +62,7 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
     path = Path(name_or_path)
     if name and (path.suffix or path.exists() or len(path.parts) > 1):
         return read_trace(path, seed)
-    close = difflib.get_close_matches(name, trace_names(), n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = did_you_mean(name, trace_names())
     raise InputError(
         f"trace {name!r}: expected a file, or a name that python -m preserve_gym.traces list shows{hint}"
     )

@@ -133,7 +133,7 @@ def servegen_trace(
     path: str | Path,
     *,
     seed: int = 0,
-    rate_scale: float = 1.0,
+    service_scale: float = 1.0,
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Trace:
@@ -147,7 +147,7 @@ def servegen_trace(
         model: ``m-large``, ``m-mid`` or ``m-small``: 237, 2,165 and 1,421 million requests in 14 days.
         path: tar file of the model's ``chunk-<client>-trace.csv``.
         seed: of arrivals and lengths.
-        rate_scale: ratio of the request rate to that of the recording, in (0, 1].
+        service_scale: ratio of the request rate to that of the recording, in (0, 1].
         start_s, end_s: part of the recording to generate, seconds from its first midnight; by default all.
 
     Raises:
@@ -158,7 +158,7 @@ def servegen_trace(
     lengths = ClientLengths(model, windows)
     windows = replace(windows, name=f"servegen-{model}")
     trace = windows.generate(
-        start_s, windows.span_s if end_s is None else end_s, lengths, seed=seed, rate_scale=rate_scale
+        start_s, windows.span_s if end_s is None else end_s, lengths, seed=seed, service_scale=service_scale
     )
     requests = windows.requests.sum(axis=0, dtype=np.int64)
     borrowing = 100.0 * requests[~lengths.has(windows.clients)].sum() / max(requests.sum(), 1)

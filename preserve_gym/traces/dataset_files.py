@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from preserve_gym.data import ENVIRONMENT_VARIABLE, data_dir, find_data
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.datasets import DATASETS
 from preserve_gym.traces.files import content_sha256
@@ -20,7 +20,9 @@ def find_dataset(name: str) -> Dataset:
         InputError: if there is none; the message lists those there are.
     """
     if name not in DATASETS:
-        raise InputError(f"data set {name!r}: expected one of {', '.join(DATASETS)}")
+        raise InputError(
+            f"data set {name!r}: expected one of {', '.join(DATASETS)}{did_you_mean(name, DATASETS)}"
+        )
     return DATASETS[name]
 
 
@@ -51,7 +53,10 @@ def dataset_path(name: str) -> Path:
             f"{ENVIRONMENT_VARIABLE} to the folder that holds traces/{dataset.files[0]}"
         )
     file = path.stat()
-    found = _sha256(path, file.st_mtime_ns, file.st_size, dataset.clients > 0)
+    try:
+        found = _sha256(path, file.st_mtime_ns, file.st_size, dataset.clients > 0)
+    except InputError as error:
+        raise InputError(f"{error}; remove it: {_how_to_get(name, dataset)}") from None
     if found != dataset.sha256:
         raise InputError(
             f"{path}: expected the {dataset.kind} of {name} (SHA-256 {dataset.sha256[:12]}...), got other "

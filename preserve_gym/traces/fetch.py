@@ -58,7 +58,7 @@ def download(
             _append(url, part, report)
             break
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code < 500 and error.code not in (408, 429):
                 raise InputError(
                     f"{url}: expected the file, the server says {error.code} {error.reason}"
                 ) from None

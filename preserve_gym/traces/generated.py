@@ -63,7 +63,7 @@ def _servegen(model: str) -> GeneratedTrace:
     data_set = f"servegen-{model}"
     return GeneratedTrace(
         f"two weeks of Alibaba's {model} from its clients' counts of 10 minutes; service_scale up to 1",
-        lambda seed, scale: servegen_trace(model, dataset_path(data_set), seed=seed, rate_scale=scale),
+        lambda seed, scale: servegen_trace(model, dataset_path(data_set), seed=seed, service_scale=scale),
         (data_set,),
     )
 

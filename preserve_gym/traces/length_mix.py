@@ -21,7 +21,7 @@ class LengthMix:
     """Prompt and output tokens of a service's requests.
 
     Each follows a quantile table, log-linear between the quantiles. A Farlie-Gumbel-Morgenstern copula
-    couples the two; it has the rank correlation exactly.
+    couples the two; but for ties it has the rank correlation exactly.
 
     Attributes:
         levels: rising, from 0 to 1.

@@ -111,7 +111,8 @@ class Burst(RateShape):
         ramp_s: length of the linear rise and of the linear decay, at most half of ``width_s``.
         period_s: from one onset to the next; None: there is one surge.
         jitter_s: each onset is earlier or later by up to this much, uniformly.
-        seed: decides the jitter of each surge, so that it does not depend on the slice.
+        seed: decides the jitter of each surge, so that it does not depend on the slice; None: that of the
+            workload (outside of one, 0).
     """
 
     onset_s: float
@@ -120,7 +121,7 @@ class Burst(RateShape):
     ramp_s: float = 0.0
     period_s: float | None = None
     jitter_s: float = 0.0
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         self._check("onset_s", 0.0, MAX_TIME_S)
@@ -131,7 +132,12 @@ class Burst(RateShape):
         if self.period_s is not None:
             # Surges that never overlap: at any time at most one of them matters.
             self._check("period_s", self.width_s + 2.0 * self.jitter_s, MAX_TIME_S)
-        self._check_seed("seed")
+        if self.seed is not None:
+            self._check_seed("seed")
+
+    def seeded(self, seed: int) -> Burst:
+        """Every seed of a workload has its surges at other times."""
+        return self if self.seed is not None else replace(self, seed=seed)
 
     @property
     def peak(self) -> float:
@@ -147,7 +153,7 @@ class Burst(RateShape):
         else:
             number = np.zeros_like(since_s)
         if self.jitter_s:
-            uniform = ndtr(normal_at(self.seed, "burst jitter", number.astype(np.int64)))
+            uniform = ndtr(normal_at(self.seed or 0, "burst jitter", number.astype(np.int64)))
             since_s = since_s - self.jitter_s * (2.0 * uniform - 1.0)
         inside = (since_s >= 0.0) & (since_s < self.width_s)
         if self.ramp_s:

@@ -71,7 +71,7 @@ class ClientWindows:
         end_s: float,
         lengths: LengthSampler,
         seed: int = 0,
-        rate_scale: float = 1.0,
+        service_scale: float = 1.0,
     ) -> Trace:
         """Requests that arrive in [start_s, end_s), as a trace that starts at ``start_s``.
 
@@ -81,9 +81,9 @@ class ClientWindows:
         for Weibull about 0.8 of it (median). ServeGen starts the first gap with the window; here
         the window is a circle that is entered at a random moment, so that all of its parts are alike.
 
-        ``rate_scale`` makes every client slower and leaves family and shape of its gaps, as ServeGen
+        ``service_scale`` makes every client slower and leaves family and shape of its gaps, as ServeGen
         does: the number of its requests in a window is binomial, of those of the recording with
-        probability ``rate_scale``, and its gaps are longer. A burst then has as many requests as before
+        probability ``service_scale``, and its gaps are longer. A burst then has as many requests as before
         and lasts longer, whereas thinning the finished requests (``scale_rate``) makes bursts smaller.
         Twelve hours of m-large at 1/20: mean CV of a client in a window 1.97 against 1.20 (2.36 at full
         rate), variance over mean of the counts in 1 s, 10 s, 60 s and 600 s 3.9, 12.8, 51 and 434 against
@@ -96,10 +96,10 @@ class ClientWindows:
             start_s, end_s: seconds on the clock of the recording.
             lengths: gives the tokens of the requests, see ``LengthSampler``; called once for each window.
             seed: of the arrivals and of the generator that ``lengths`` gets.
-            rate_scale: ratio of the request rate to that of the recording, in (0, 1].
+            service_scale: ratio of the request rate to that of the recording, in (0, 1].
 
         Raises:
-            InputError: unless 0 <= start_s < end_s <= ``span_s``, on another ``rate_scale``, or where it
+            InputError: unless 0 <= start_s < end_s <= ``span_s``, on another ``service_scale``, or where it
                 leaves more than ``MAX_REQUESTS``.
         """
         if not 0.0 <= start_s < end_s <= self.span_s:
@@ -107,20 +107,23 @@ class ClientWindows:
                 f"{self.name}: expected 0 <= start_s < end_s <= {self.span_s:g}, got {start_s!r} and "
                 f"{end_s!r}"
             )
-        if not (isinstance(rate_scale, Real) and 0.0 < rate_scale <= 1.0):
-            raise InputError(f"{self.name}: rate_scale: expected a number in (0, 1], got {rate_scale!r}")
+        if not (isinstance(service_scale, Real) and 0.0 < service_scale <= 1.0):
+            raise InputError(
+                f"{self.name}: service_scale: expected a number in (0, 1], got {service_scale!r}"
+            )
         windows = range(int(start_s // WINDOW_S), math.ceil(end_s / WINDOW_S))
         recorded = self.requests[windows.start : windows.stop].sum(axis=1, dtype=np.int64)
-        if rate_scale * int(recorded.sum()) > MAX_REQUESTS:
+        if service_scale * int(recorded.sum()) > MAX_REQUESTS:
             raise InputError(
-                f"{self.name}: expected at most {MAX_REQUESTS:,} requests, got {recorded.sum():,} from "
-                f"{start_s:g} s to {end_s:g} s, times rate_scale {rate_scale:g}"
+                f"{self.name}: service_scale: expected at most {MAX_REQUESTS / recorded.sum():.4g} "
+                f"({MAX_REQUESTS:,} of the {recorded.sum():,} requests from {start_s:g} s to {end_s:g} s), "
+                f"got {service_scale:g}"
             )
         parts: tuple[list[NDArray], ...] = ([], [], [])
         for window in windows:
             # One stream for each window, so that it does not depend on where the slice begins.
             rng = np.random.default_rng([seed, 4, window])
-            client, arrival_s = self._window(window, self._sent(window, rate_scale, seed), rng)
+            client, arrival_s = self._window(window, self._sent(window, service_scale, seed), rng)
             tokens = lengths(self.clients[client], arrival_s, rng)
             inside = slice(*np.searchsorted(arrival_s, (start_s, end_s)))
             for part, column in zip(parts, (arrival_s - start_s, *tokens), strict=True):
@@ -139,12 +142,12 @@ class ClientWindows:
             else (),
         )
 
-    def _sent(self, window: int, rate_scale: float, seed: int) -> NDArray[np.int32]:
+    def _sent(self, window: int, service_scale: float, seed: int) -> NDArray[np.int32]:
         """Requests of each client in a window."""
         count = self.requests[window]
-        if rate_scale == 1.0:
+        if service_scale == 1.0:
             return count
-        return np.random.default_rng([seed, 5, window]).binomial(count, rate_scale).astype(np.int32)
+        return np.random.default_rng([seed, 5, window]).binomial(count, service_scale).astype(np.int32)
 
     def _window(
         self, window: int, count: NDArray[np.int32], rng: np.random.Generator

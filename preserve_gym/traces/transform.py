@@ -42,6 +42,10 @@ class Transform(ABC):
             InputError: if the trace does not suit, or a transform that is ``whole`` is given a later slice.
         """
 
+    def seeded(self, seed: int) -> Transform:
+        """The transform as a workload of that seed applies it, where its own seed was left open."""
+        return self
+
     def _error(self, name: str, expected: str, value: object) -> InputError:
         return field_error(self, name, expected, value)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.traces.catalog import load_trace
 from preserve_gym.traces.rate_shapes import Burst, Ramp, Step
 from preserve_gym.traces.scaling import scale_rate
@@ -87,25 +86,35 @@ class Mix(Transform):
     Attributes:
         trace: name or path of the other recording, as ``load_trace`` takes it.
         rate_scale: share of its requests that is kept, above 0 and at most 1, by thinning.
-        seed: of the other recording, where it is generated.
+        service_scale: size of the other service, where it is generated, as ``load_trace`` takes it.
+        seed: of the other recording, where it is generated; None: one that follows from that of the workload
+            (outside of one, 1).
     """
 
     whole: ClassVar[bool] = True
     trace: str
     rate_scale: float = 1.0
-    seed: int = 0
+    service_scale: float = 1.0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.trace, str | Path) and str(self.trace)):
             raise self._error("trace", "the name or the path of a trace", self.trace)
         object.__setattr__(self, "trace", str(self.trace))
         self._check("rate_scale", 0.0, 1.0, above=True)
-        self._check_seed("seed")
+        self._check("service_scale", 0.0, 1e6, above=True)
+        if self.seed is not None:
+            self._check_seed("seed")
+
+    def seeded(self, seed: int) -> Mix:
+        """The seed itself would give a generated service the very users that the first one has."""
+        return self if self.seed is not None else dataclasses.replace(self, seed=seed + 1)
 
     def apply(self, trace: Trace, rng: np.random.Generator, start_s: float = 0.0) -> Trace:
         """Both services in one trace; ``rng`` draws what is kept of the other one."""
         self._refuse_slice(start_s)
-        other = load_trace(self.trace, seed=self.seed)
+        seed = 1 if self.seed is None else self.seed
+        other = load_trace(self.trace, seed, self.service_scale)
         return mix_traces(trace, scale_rate(other, self.rate_scale, rng))
 
 
@@ -216,13 +225,14 @@ def make_transform(value: Transform | Mapping[str, Any]) -> Transform:
     kind = fields.pop("kind")
     if not isinstance(kind, str) or kind not in TRANSFORMS:
         raise InputError(
-            f"transform: kind: expected one of {', '.join(TRANSFORMS)}, got {kind!r}{_hint(kind, TRANSFORMS)}"
+            f"transform: kind: expected one of {', '.join(TRANSFORMS)}, got {kind!r}"
+            f"{did_you_mean(kind, TRANSFORMS)}"
         )
     cls = TRANSFORMS[kind]
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in fields:
         if name not in known:
-            expected = f"expected one of {', '.join(known)}{_hint(name, known)}"
+            expected = f"expected one of {', '.join(known)}{did_you_mean(name, known)}"
             raise InputError(f"{cls.__name__}.{name}: no such field; {expected}")
     for name, field in known.items():
         if name not in fields and field.default is dataclasses.MISSING:
@@ -240,8 +250,3 @@ def transform_mapping(transform: Transform) -> dict[str, Any]:
     if kind is None:
         raise InputError(f"transform: expected one of {', '.join(TRANSFORMS)}, got {transform!r}")
     return {"kind": kind, **dataclasses.asdict(transform)}  # type: ignore[call-overload]
-
-
-def _hint(name: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from preserve_gym.errors import InputError
 from preserve_gym.traces.fields import check_number, field_error
 from preserve_gym.traces.length_mix import LengthMix
 from preserve_gym.traces.modulation import BIN_S, ArrivalPattern
+from preserve_gym.traces.scaling import MAX_REQUESTS
 from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
 
 FloatArray = NDArray[np.float64]
@@ -70,7 +71,7 @@ class WindowCounts:
         object.__setattr__(self, name, means)
 
     def generate(
-        self, pattern: ArrivalPattern, lengths: LengthMix, *, rate_scale: float = 1.0, seed: int = 0
+        self, pattern: ArrivalPattern, lengths: LengthMix, *, service_scale: float = 1.0, seed: int = 0
     ) -> Trace:
         """A trace with the counts of the recording.
 
@@ -80,33 +81,40 @@ class WindowCounts:
         ``lengths``, with the means of the window where they are known.
 
         Args:
-            pattern: how the rate moves inside the windows, at ``rate_scale`` 1.
+            pattern: how the rate moves inside the windows, at ``service_scale`` 1.
             lengths: of the requests.
-            rate_scale: a service with this many times the users: each request is kept with this
+            service_scale: a service with this many times the users: each request is kept with this
                 probability (above 1, counts are multiplied and rounded at random), and since fewer users
                 average out less, the variance of every part of ``pattern`` is divided by it. The curve
                 over the windows stays.
             seed: of everything that is drawn.
 
         Raises:
-            InputError: on a ``seed`` that is no integer >= 0, on a ``rate_scale`` that is not finite and
+            InputError: on a ``seed`` that is no integer >= 0, on a ``service_scale`` that is not finite and
                 positive, or that leaves no request or makes more than 100 million.
         """
         integer: Any = Integral
         if isinstance(seed, bool) or not isinstance(seed, integer) or seed < 0:
             raise InputError(f"{self.name}: seed: expected an integer >= 0, got {seed!r}")
-        if not (math.isfinite(rate_scale) and rate_scale > 0):
-            raise InputError(f"{self.name}: rate_scale: expected a finite number > 0, got {rate_scale!r}")
-        total = float(self.requests.sum()) * rate_scale
-        if not 1 <= total <= 1e8:
+        is_number = isinstance(service_scale, Real) and not isinstance(service_scale, bool)
+        if not (is_number and math.isfinite(service_scale) and service_scale > 0):
             raise InputError(
-                f"{self.name}: rate_scale: expected one that gives 1 to 100,000,000 requests, got "
-                f"{rate_scale!r} x {int(self.requests.sum()):,}"
+                f"{self.name}: service_scale: expected a finite number > 0, got {service_scale!r}"
+            )
+        total = int(self.requests.sum())
+        if total * service_scale > MAX_REQUESTS:
+            raise InputError(
+                f"{self.name}: service_scale: expected at most {MAX_REQUESTS / total:.4g} ({MAX_REQUESTS:,} "
+                f"of {total:,} requests), got {service_scale!r}"
             )
         # A stream for each part, so that the lengths do not move when the pattern does.
         thinned, moving, placed, sized = np.random.default_rng([seed, 6]).spawn(4)
-        count = self._scaled(rate_scale, thinned)
-        arrival_s = self._arrivals(count, pattern.averaged(rate_scale), moving, placed)
+        count = self._scaled(service_scale, thinned)
+        if not count.any():
+            raise InputError(
+                f"{self.name}: service_scale: {service_scale!r} leaves none of {total:,} requests"
+            )
+        arrival_s = self._arrivals(count, pattern.averaged(service_scale), moving, placed)
         window = np.repeat(np.arange(len(count)), count)
         means = (None if m is None else m[window] for m in (self.prompt_mean, self.output_mean))
         prompt_tokens, output_tokens = lengths.draw(len(arrival_s), sized, *means)
@@ -125,9 +133,9 @@ class WindowCounts:
         """Length of the recording, seconds."""
         return self.window_s * len(self.requests)
 
-    def _scaled(self, rate_scale: float, rng: np.random.Generator) -> NDArray[np.int64]:
-        whole = math.floor(rate_scale)
-        return self.requests * whole + rng.binomial(self.requests, rate_scale - whole)
+    def _scaled(self, service_scale: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        whole = math.floor(service_scale)
+        return self.requests * whole + rng.binomial(self.requests, service_scale - whole)
 
     def _arrivals(
         self,

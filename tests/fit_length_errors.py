@@ -25,8 +25,9 @@ def fit(lengths: Lengths) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...
     error = np.log(lengths.predicted_tokens / true)
     ends = np.unique(np.quantile(true, SHARES, method="lower"))
     bin_of = np.searchsorted(ends, true)
+    # Adding zero makes 0.0 of -0.0.
     rows = tuple(
-        tuple(round(float(q), 2) for q in np.quantile(error[bin_of == k], ERROR_LEVELS))
+        tuple(round(float(q), 2) + 0.0 for q in np.quantile(error[bin_of == k], ERROR_LEVELS))
         for k in range(len(ends) + 1)
     )
     return tuple(int(end) for end in ends), rows

@@ -51,12 +51,12 @@ def length_accuracy(output_tokens: ArrayLike, prediction: LengthPrediction) -> L
             f"n >= 1, got {true.shape}, {tokens.shape} and {upper.shape}"
         )
     error = tokens - true
-    tau = float(kendalltau(true, tokens).statistic)
+    constant = np.ptp(true) == 0 or np.ptp(tokens) == 0
     return LengthAccuracy(
         mae=float(np.abs(error).mean()),
         bias=float(error.mean()),
         acc_50=float((np.abs(error) <= 50).mean()),
         acc_100=float((np.abs(error) <= 100).mean()),
-        kendall_tau=0.0 if np.isnan(tau) else tau,
+        kendall_tau=0.0 if constant else float(kendalltau(true, tokens).statistic),
         coverage=float((true <= upper).mean()),
     )

@@ -91,7 +91,8 @@ def checked_edges(edges: Sequence[int]) -> IntArray:
     Raises:
         InputError: unless they are one to a thousand rising integers in [1, 2**31 - 1].
     """
-    good = 1 <= len(edges) <= 1000 and all(
+    good = isinstance(edges, Sequence | np.ndarray) and 1 <= len(edges) <= 1000
+    good = good and all(
         isinstance(edge, Integral) and not isinstance(edge, bool) and 1 <= edge < 2**31 for edge in edges
     )
     if not good or any(low >= high for low, high in pairwise(edges)):

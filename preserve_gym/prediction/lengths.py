@@ -104,7 +104,7 @@ def predict_lengths(
     """
     dials = _checked(name, sigma, accuracy, edges, known_after_s)
     if name == "learned" and len(trace):
-        return _tokens(LearnedLengths(trace, known_after_s).predict(_train(trace, train), 0.5))
+        return _tokens(LearnedLengths(trace, _train(trace, train), known_after_s).predict(0.5))
     return _blurred(name, trace, train, seed, dials)
 
 
@@ -147,12 +147,12 @@ def predict_length_bounds(
         return LengthPrediction(np.empty(0, np.int32), np.empty(0, np.int32))
     rows = _train(trace, train)
     if name == "learned":
-        learned = LearnedLengths(trace, known_after_s)
-        tokens, upper = (_tokens(learned.predict(rows, q)) for q in (0.5, float(level)))
-        return LengthPrediction(tokens, np.maximum(tokens, upper))
+        learned = LearnedLengths(trace, rows, known_after_s)
+        tokens, bounds = (_tokens(learned.predict(q)) for q in (0.5, float(level)))
+        return LengthPrediction(tokens, np.maximum(tokens, bounds))
     tokens = _blurred(name, trace, train, seed, dials)
-    upper = _tokens(upper_lengths(tokens, tokens[rows], trace.output_tokens[rows], level))
-    return LengthPrediction(tokens, upper)
+    upper = upper_lengths(tokens, tokens[rows], trace.output_tokens[rows], level)
+    return LengthPrediction(tokens, _tokens(upper))
 
 
 def _blurred(name: str, trace: Trace, train: slice | None, seed: int, dials: _Dials) -> NDArray[np.int32]:
@@ -161,11 +161,12 @@ def _blurred(name: str, trace: Trace, train: slice | None, seed: int, dials: _Di
     request = np.arange(len(true))
     if name == "oracle" or not len(true):
         return true.copy()
+    lengths = true.astype(np.float64)
     if name == "noisy":
-        return _tokens(true * np.exp(dials.sigma * normal_at(seed, _STREAM, request)))
+        return _tokens(lengths * np.exp(dials.sigma * normal_at(seed, _STREAM, request)))
     level = uniform_at(seed, _STREAM, request)
     if name == "empirical":
-        return _tokens(true * np.exp(log_error(true, level)))
+        return _tokens(lengths * np.exp(log_error(true, level)))
     if name == "bucket":
         return _tokens(bucket_lengths(true, dials.edges, dials.accuracy, level))
     return _tokens(ssjf_lengths(true, true[_train(trace, train)], level))

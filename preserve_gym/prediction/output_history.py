@@ -47,8 +47,8 @@ class OutputHistory:
         """What is known of the groups of some requests when they arrive.
 
         Returns:
-            float32[k, 3]: mean log output tokens of the last ``RECENT`` known answers of the group, NaN if
-            there is none, and how many are known.
+            float32[k, 3]: mean log output tokens of the last ``RECENT`` known answers of the group, -1 if
+            there is none, and how many they are at most.
         """
         group = self._group[rows].astype(np.int64)
         known_rows = np.searchsorted(self._arrival_s, self._arrival_s[rows] - self._known_after_s)
@@ -56,11 +56,13 @@ class OutputHistory:
         first = np.searchsorted(self._keys, group * count)
         end = np.searchsorted(self._keys, group * count + known_rows)
         known = np.where(group < 0, 0, end - first)
-        features = np.full((len(group), self.COLUMNS), np.nan, np.float32)
+        # Not NaN: scikit-learn refuses a column of nothing else.
+        features = np.full((len(group), self.COLUMNS), -1.0, np.float32)
         for column, most in enumerate(RECENT):
             taken = np.minimum(known, most)
             some = taken > 0
             sums = self._sums[end[some]] - self._sums[end[some] - taken[some]]
             features[some, column] = sums * _UNIT / taken[some]
-        features[:, -1] = known
+        # Not the count itself: it is a clock, and goes beyond all that a model was trained on.
+        features[:, -1] = np.minimum(known, max(RECENT))
         return features

@@ -58,6 +58,17 @@ def test_it_learns_what_can_be_known() -> None:
     assert np.median(predicted.upper_tokens[rest] / expected) == pytest.approx(1.9, abs=0.15)
 
 
+def test_the_upper_quantile_is_corrected_on_the_latest_training_requests() -> None:
+    rng = np.random.default_rng(3)
+    spread = np.where(np.arange(COUNT) < 2400, 0.1, 1.0)
+    output_tokens = np.rint(200 * np.exp(spread * rng.normal(size=COUNT)))
+    trace = Trace(np.arange(COUNT), np.full(COUNT, 10), np.maximum(output_tokens, 1))
+    # Only the last fifth of the training requests has the spread of those to come.
+    predicted = predict_length_bounds("learned", trace, train=TRAIN, known_after_s=1e9)
+    covered = trace.output_tokens[TRAIN.stop :] <= predicted.upper_tokens[TRAIN.stop :]
+    assert covered.mean() == pytest.approx(0.9, abs=0.03)
+
+
 def test_it_learns_from_prefixes() -> None:
     rng = np.random.default_rng(1)
     ids = rng.integers(0, 20, COUNT).astype(np.int32)

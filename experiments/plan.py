@@ -54,7 +54,8 @@ class Options:
     forecaster: str = "noisy"
     """Workload forecast: noisy (the truth with a set error), naive (the last window) or oracle."""
     predictor: str = "noisy"
-    """Output-length prediction: noisy (the truth with a set error) or oracle."""
+    """Output-length prediction: noisy (the truth with a set error), oracle, bucket, empirical, learned or
+    ssjf."""
     model: str = "llama-3.1-8b"
     """Model that the instances serve."""
     gpu: str = "rtx-4090"

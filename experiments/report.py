@@ -41,6 +41,10 @@ _FORECASTS = {
 _LENGTHS = {
     "noisy": f"noisy, the truth with a set log-normal error (sigma {PRESERVE_SIGMA:g})",
     "oracle": "oracle, the truth",
+    "bucket": "bucket, the right or a neighbouring bucket",
+    "empirical": "empirical, the truth with the errors of a real predictor",
+    "learned": "learned without the text",
+    "ssjf": "ssjf, the truth seen through the confusion of SSJF's classifier",
 }
 
 

@@ -414,7 +414,8 @@ class WorkloadConfig:
         window_s: length of a forecast window; windows lie on the trace's clock.
         forecast_windows: windows in an observation's forecast, the current one included.
         forecaster: ``naive``, ``noisy`` or ``oracle``; the last two know the future.
-        predictor: of output lengths, ``noisy`` or ``oracle``.
+        predictor: of output lengths, one of ``preserve_gym.prediction.PREDICTORS``. What it learns comes
+            from the training part; without ``split`` from the first fifth of the requests.
     """
 
     trace: str = "synthetic-chat"

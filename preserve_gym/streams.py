@@ -34,13 +34,21 @@ def normal_at(seed: int, stream: str, index: NDArray[np.integer]) -> NDArray[np.
     Raises:
         InputError: on a seed out of range.
     """
-    check_seed(seed)
-    start = _mix(np.array([seed], np.uint64)) ^ np.uint64(zlib.crc32(stream.encode()))
-    start = _mix(start)
+    start = _start(seed, stream)
     pair = np.asarray(index).astype(np.uint64) * np.uint64(2)
     first, second = (_mix(start + (pair + np.uint64(k)) * _GOLDEN_GAMMA) for k in (1, 2))
     radius = np.sqrt(-2.0 * np.log(_unit(first)))
     return radius * np.cos(2.0 * np.pi * _unit(second))
+
+
+def uniform_at(seed: int, stream: str, index: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Independent numbers, uniform in (0, 1), float64 in the shape of ``index``; arguments as ``normal_at``.
+
+    Raises:
+        InputError: on a seed out of range.
+    """
+    place = np.asarray(index).astype(np.uint64) + np.uint64(1)
+    return _unit(_mix(_start(seed, stream) + place * _GOLDEN_GAMMA))
 
 
 def check_seed(seed: int) -> None:
@@ -51,6 +59,11 @@ def check_seed(seed: int) -> None:
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise InputError(f"seed: expected an integer in [0, 2**63), got {seed!r}")
+
+
+def _start(seed: int, stream: str) -> NDArray[np.uint64]:
+    check_seed(seed)
+    return _mix(_mix(np.array([seed], np.uint64)) ^ np.uint64(zlib.crc32(stream.encode())))
 
 
 def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -77,7 +77,8 @@ class Workload:
         self._check_length()
         self._windows_s = self._make_windows(windows_s)
         self.forecast = self._make_forecast()
-        self.predicted_tokens = predict_lengths(config.predictor, self.trace, seed=config.seed)
+        train = None if config.split is None else self._rows(*self._fitted_s)
+        self.predicted_tokens = predict_lengths(config.predictor, self.trace, train=train, seed=config.seed)
         self._profiles: dict[object, InstanceProfile] = {}
         # Tokens before each request, to read off what arrived in any span of time.
         self._before = tuple(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from preserve_gym.errors import InputError
-from preserve_gym.streams import normal_at
+from preserve_gym.streams import normal_at, uniform_at
 
 INDEX = np.arange(200_000)
 
@@ -51,3 +51,20 @@ def test_the_numbers_themselves() -> None:
 def test_a_seed_is_an_integer(seed: int) -> None:
     with pytest.raises(InputError, match="seed: expected an integer"):
         normal_at(seed, "a", INDEX)
+
+
+def test_uniform_numbers() -> None:
+    u = uniform_at(3, "a", INDEX)
+    assert 0.0 < u.min() < u.max() < 1.0
+    np.testing.assert_allclose(np.quantile(u, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.005)
+    chosen = np.array([199_999, 0, 7])
+    np.testing.assert_array_equal(uniform_at(3, "a", chosen), u[chosen])
+    for other in (
+        np.roll(u, 1),
+        uniform_at(4, "a", INDEX),
+        uniform_at(3, "b", INDEX),
+        normal_at(3, "a", INDEX),
+    ):
+        assert abs(np.corrcoef(u, other)[0, 1]) < 0.01
+    with pytest.raises(InputError, match="seed: expected"):
+        uniform_at(-1, "a", INDEX)

@@ -1,5 +1,20 @@
 """Request-load predictors: the predicted output length of each request at its arrival."""
 
-from preserve_gym.prediction.lengths import PREDICTORS, predict_lengths
+from preserve_gym.prediction.accuracy import LengthAccuracy, length_accuracy
+from preserve_gym.prediction.learned_lengths import LearnedLengths
+from preserve_gym.prediction.lengths import (
+    PREDICTORS,
+    LengthPrediction,
+    predict_length_bounds,
+    predict_lengths,
+)
 
-__all__ = ["PREDICTORS", "predict_lengths"]
+__all__ = [
+    "PREDICTORS",
+    "LearnedLengths",
+    "LengthAccuracy",
+    "LengthPrediction",
+    "length_accuracy",
+    "predict_length_bounds",
+    "predict_lengths",
+]

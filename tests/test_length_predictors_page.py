@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preserve_gym.prediction import PREDICTORS
+from tests.measure_length_predictors import TRACES, rows_of
+from tests.test_docs import ROOT, table_of
+
+PAGE = ROOT / "docs" / "length-predictors.md"
+
+
+def test_every_predictor_is_told() -> None:
+    assert sorted(row[0] for row in table_of(PAGE, "Length predictors")) == sorted(PREDICTORS)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("servegen")) for name in TRACES]
+)
+def test_accuracy(data_dir: Path, name: str) -> None:
+    rows = table_of(PAGE, name)
+    measured = rows_of(name)
+    assert [row[0] for row in rows] == [row[0].strip("`") for row in measured]
+    for row, found in zip(rows, measured, strict=True):
+        # The last column is a time.
+        assert list(map(float, row[1:7])) == pytest.approx(list(map(float, found[1:7])), rel=0.02, abs=0.6)

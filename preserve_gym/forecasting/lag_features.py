@@ -21,9 +21,7 @@ def first_row(window_s: float) -> int:
     return day_lag(1, window_s) + 3 * _reach(window_s) + 1
 
 
-def lag_features(
-    logs: FloatArray, origin: NDArray[np.integer], step: int, window_s: float
-) -> FloatArray:
+def lag_features(logs: FloatArray, origin: NDArray[np.integer], step: int, window_s: float) -> FloatArray:
     """Features of window ``origin + step``, from the windows before ``origin`` alone.
 
     All are differences of logarithms, so that they mean the same at any size of the service: of recent
@@ -49,7 +47,9 @@ def lag_features(
     last = origin - 1
     level = logs[last]
     columns = [logs[last - 1] - level]
-    columns += [(sums[origin] - sums[np.maximum(origin - w, 0)]) / np.minimum(w, origin) - level for w in _RECENT]
+    columns += [
+        (sums[origin] - sums[np.maximum(origin - w, 0)]) / np.minimum(w, origin) - level for w in _RECENT
+    ]
     # The same time of day must lie in the past, however far ahead the window is.
     skipped = step // day_lag(1, window_s)
 

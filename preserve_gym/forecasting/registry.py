@@ -15,6 +15,8 @@ from preserve_gym.forecasting.trees import Trees
 
 SKTIME = "sktime:"
 KNOW_THE_FUTURE = ("noisy", "oracle")
+INSTANT = ("naive", "seasonal-naive", "seasonal-naive-week", "drift")
+"""Not worth a cache."""
 
 
 def _ensemble(window_s: float) -> Forecaster:

@@ -110,12 +110,23 @@ def walk_forward(
     if pending is None:
         pending = np.zeros((len(series), 0))
     past = Past(np.asarray(series, np.float64), pending, train_windows, prior, window_s, clock_s)
+    return walk_past(forecaster, past, horizon, levels, report)
+
+
+def walk_past(
+    forecaster: Forecaster,
+    past: Past,
+    horizon: int,
+    levels: tuple[float, ...] = (),
+    report: Callable[[int, int], None] | None = None,
+) -> ForecastTable:
+    """``walk_forward`` over a series that is put together already."""
     walker = Walker(forecaster, past, horizon, levels)
     tables = []
     for first, end in chunks(past):
         tables.append(walker.rows(first, end))
         if report is not None:
-            report(end, len(series))
+            report(end, len(past.series))
     return join(tables)
 
 
@@ -167,14 +178,15 @@ class Walker:
             return None
         if due != self._fitted:
             self._fitted = due
-            past = self._past
-            learnt = past.before(due)
-            self._works = self._try(
-                lambda: self._forecaster.fit(learnt, 0, past.window_s, past.clock_s) or True
-            ) is not None
-        return self._try(lambda: self._checked(self._forecaster.predict(history, self._horizon, self._levels))) if (
-            self._works
-        ) else None
+            self._works = self._try(lambda: self._fit(due)) is not None
+        if not self._works:
+            return None
+        return self._try(lambda: self._checked(history))
+
+    def _fit(self, due: int) -> bool:
+        past = self._past
+        self._forecaster.fit(past.before(due), 0, past.window_s, past.clock_s)
+        return True
 
     def _try(self, attempt: Callable[[], T]) -> T | None:
         """What it returns, or None if it fails."""
@@ -193,7 +205,8 @@ class Walker:
             return None
         return made
 
-    def _checked(self, prediction: Prediction) -> Prediction:
+    def _checked(self, history: FloatArray) -> Prediction:
+        prediction = self._forecaster.predict(history, self._horizon, self._levels)
         horizon, levels = self._horizon, len(self._levels)
         for values, shape in ((prediction.mean, (horizon,)), (prediction.quantiles, (levels, horizon))):
             if values is not None and (np.shape(values) != shape or not np.all(np.isfinite(values))):

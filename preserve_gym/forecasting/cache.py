@@ -86,8 +86,8 @@ def _keys(configuration: str, past: Past, horizon: int, levels: tuple[float, ...
     for first, end in chunks(past):
         digest = start.copy()
         digest.update(f"{first} {end} {past.pending.shape[1]}".encode())
-        digest.update(np.ascontiguousarray(past.series[: end - 1], np.float64))
-        digest.update(np.ascontiguousarray(past.pending[:end], np.float64))
+        digest.update(past.series[: end - 1].tobytes())
+        digest.update(past.pending[:end].tobytes())
         keys.append(digest.hexdigest())
     return keys
 
@@ -120,15 +120,19 @@ def _read(path: Path, count: int, horizon: int, levels: tuple[float, ...]) -> Fo
 
 def _write(path: Path, table: ForecastTable) -> None:
     """Under its name only when it is whole, so that an interruption leaves no half file."""
-    arrays = {"mean": table.mean, "fell_back": table.fell_back, "failure": np.array(table.failure)}
-    if table.quantiles is not None:
-        arrays["quantiles"] = table.quantiles
+    quantiles = np.empty(0) if table.quantiles is None else table.quantiles
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             temporary = Path(file.name)
-            np.savez(file, **arrays)
+            np.savez(
+                file,
+                mean=table.mean,
+                quantiles=quantiles,
+                fell_back=table.fell_back,
+                failure=np.array(table.failure),
+            )
         temporary.replace(path)
     except OSError:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from preserve_gym.errors import InputError
 from preserve_gym.forecasting.forecaster import FloatArray, Forecaster
 from preserve_gym.forecasting.learnt import check_horizon, check_prior, learnt_forecast
 from preserve_gym.forecasting.pending import UNFINISHED_S, pending_tokens
+from preserve_gym.forecasting.sktime_adapter import SktimeForecaster
 from preserve_gym.forecasting.workload_forecast import WorkloadForecast
 from preserve_gym.streams import normal_at
 from preserve_gym.traces import Trace
@@ -25,7 +27,7 @@ _WILD_ABOVE = 1.2815515655446004  # a tenth of a standard normal lies above
 
 
 def make_forecast(
-    name: str | Forecaster,
+    name: str | Forecaster | Any,
     trace: Trace,
     window_s: float,
     horizon: int,
@@ -44,8 +46,8 @@ def make_forecast(
     """The forecast called ``name``; each forecaster takes the arguments that it knows.
 
     Args:
-        name: one of ``FORECASTERS``, ``sktime:`` and the name of a class of sktime, or a ``Forecaster`` of
-            your own, whose forecasts are not cached.
+        name: one of ``FORECASTERS``, ``sktime:`` and the name of a class of sktime; or a forecaster of
+            sktime or a ``Forecaster``, whose forecasts are not cached.
         trace: the whole trace.
         window_s: length of a window in seconds.
         horizon: windows to forecast, the current one included.
@@ -74,6 +76,8 @@ def make_forecast(
         if prior is None:
             raise InputError("forecast 'naive': prior: expected (prompt, output) tokens per window, got None")
         return naive_forecast(trace, window_s, horizon, prior, pending)
+    if not isinstance(name, str) and hasattr(name, "get_tag"):
+        name = SktimeForecaster(name, type(name).__name__)
     return learnt_forecast(
         name,
         trace,

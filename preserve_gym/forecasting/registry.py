@@ -48,7 +48,7 @@ def make_forecaster(name: str, window_s: float) -> Forecaster:
         InputError: on an unknown name, or if the library that it needs is missing.
     """
     if name.startswith(SKTIME):
-        return sktime_adapter.by_class_name(name.removeprefix(SKTIME), window_s)
+        return sktime_adapter.by_class_name(name.removeprefix(SKTIME))
     if name not in LEARNERS:
         raise unknown(name)
     return LEARNERS[name](window_s)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,6 @@ class SktimeForecaster:
     Args:
         model: the forecaster; cloned at each fit.
         name: of the forecaster.
-        window_s: length of a window in seconds.
         min_history: fewest closed windows that it needs.
         refit_windows: it is fitted again every so many windows; in between it is given the new windows with
             ``update(update_params=False)``, which some forecasters of sktime ignore. 1 is right for all.
@@ -30,7 +33,6 @@ class SktimeForecaster:
         self,
         model: Any,
         name: str,
-        window_s: float,
         *,
         min_history: int = 2,
         refit_windows: int = 1,
@@ -98,7 +100,7 @@ def ets(window_s: float) -> SktimeForecaster:
     _need("ets")
     from sktime.forecasting.ets import AutoETS
 
-    return _seasonal(AutoETS(trend="add", damped_trend=True), "ets", window_s)
+    return _seasonal(_quiet(lambda: AutoETS(trend="add", damped_trend=True)), "ets", window_s)
 
 
 def theta(window_s: float) -> SktimeForecaster:
@@ -106,13 +108,13 @@ def theta(window_s: float) -> SktimeForecaster:
     _need("theta")
     from sktime.forecasting.theta import ThetaForecaster
 
-    return _seasonal(ThetaForecaster(deseasonalize=False), "theta", window_s)
+    return _seasonal(_quiet(lambda: ThetaForecaster(deseasonalize=False)), "theta", window_s)
 
 
 def arima(window_s: float) -> SktimeForecaster:
     """ARIMA(3,1,2) of the logarithm with the day as four Fourier terms.
 
-    Fitted once a day on the last four days, and given the new windows in between.
+    Fitted once a day on the last three days, and given the new windows in between.
     """
     _need("arima")
     from sktime.forecasting.sarimax import SARIMAX
@@ -120,12 +122,11 @@ def arima(window_s: float) -> SktimeForecaster:
     day = day_lag(1, window_s)
     return SktimeForecaster(
         # With the scale concentrated out, the likelihood converges in half the steps, or at all.
-        SARIMAX(order=(3, 1, 2), maxiter=200, concentrate_scale=True),
+        _quiet(lambda: SARIMAX(order=(3, 1, 2), maxiter=200, concentrate_scale=True)),
         "arima",
-        window_s,
-        min_history=max(day, 48),
+        min_history=max(2 * day, 48),
         refit_windows=day,
-        keep_windows=max(4 * day, 96),
+        keep_windows=max(3 * day, 96),
         in_logs=True,
         fourier_terms=4 if day >= 9 else 0,
     )
@@ -134,21 +135,14 @@ def arima(window_s: float) -> SktimeForecaster:
 def prophet(window_s: float) -> SktimeForecaster:
     """Prophet of the logarithm, fitted once a day; it knows time only, not how the last windows went."""
     _need("prophet")
-    try:
-        import prophet as _  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "forecast 'prophet': Prophet is missing: pip install preserve-gym[prophet]"
-        ) from None
+    _need("prophet", "prophet", "prophet")
     from sktime.forecasting.fbprophet import Prophet
 
     day = day_lag(1, window_s)
-    return SktimeForecaster(
-        Prophet(), "prophet", window_s, min_history=2 * day, refit_windows=day, in_logs=True
-    )
+    return SktimeForecaster(_quiet(Prophet), "prophet", min_history=2 * day, refit_windows=day, in_logs=True)
 
 
-def by_class_name(name: str, window_s: float) -> SktimeForecaster:
+def by_class_name(name: str) -> SktimeForecaster:
     """The forecaster of sktime with this class name and its default arguments, fitted at every window.
 
     Raises:
@@ -159,16 +153,14 @@ def by_class_name(name: str, window_s: float) -> SktimeForecaster:
 
     classes = dict(all_estimators("forecaster", suppress_import_stdout=True))
     if name not in classes:
-        import difflib
-
         close = difflib.get_close_matches(name, classes, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"forecast: expected a forecaster of sktime after 'sktime:', got {name!r}{hint}")
     try:
-        model = classes[name]()
+        model = _quiet(classes[name])
     except Exception as error:
         raise InputError(f"forecast 'sktime:{name}': {error}") from None
-    return SktimeForecaster(model, f"sktime:{name}", window_s)
+    return SktimeForecaster(model, f"sktime:{name}")
 
 
 def _seasonal(model: Any, name: str, window_s: float) -> SktimeForecaster:
@@ -178,14 +170,22 @@ def _seasonal(model: Any, name: str, window_s: float) -> SktimeForecaster:
 
     day = day_lag(1, window_s)
     if day > 1:
-        model = TransformedTargetForecaster([Deseasonalizer(sp=day, model="additive"), model])
-    return SktimeForecaster(model, name, window_s, min_history=max(2 * day, 10), in_logs=True)
+        steps = [Deseasonalizer(sp=day, model="additive"), model]
+        model = _quiet(lambda: TransformedTargetForecaster(steps))
+    return SktimeForecaster(model, name, min_history=max(2 * day, 10), in_logs=True)
 
 
-def _need(name: str) -> None:
+def _quiet(make: Callable[[], Any]) -> Any:
+    """What it makes, without the warning of sktime 1.2 that a default of every forecaster will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return make()
+
+
+def _need(name: str, library: str = "sktime", extra: str = "forecast") -> None:
     try:
-        import sktime as _  # noqa: F401
+        importlib.import_module(library)
     except ImportError:
         raise InputError(
-            f"forecast {name!r}: sktime is missing: pip install preserve-gym[forecast]"
+            f"forecast {name!r}: {library} is missing: pip install preserve-gym[{extra}]"
         ) from None

@@ -15,7 +15,7 @@ _ROWS = 96
 
 
 class Trees:
-    """Gradient-boosted trees (scikit-learn), one model for each step ahead, fitted on all the past once a day.
+    """Gradient-boosted trees (scikit-learn), one model for each step, fitted on all the past once a day.
 
     They learn the change of the logarithm from the last window to the one forecast, so that trees, which
     repeat the values that they have seen, follow a service that grows; least absolute deviations.

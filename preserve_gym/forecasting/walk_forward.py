@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from preserve_gym.errors import InputError
 from preserve_gym.forecasting.forecaster import FloatArray, Forecaster, Prediction, day_lag
 
-
 T = TypeVar("T")
 
 

@@ -109,7 +109,8 @@ def _code() -> str:
 
 def _read(path: Path, count: int, horizon: int, levels: tuple[float, ...]) -> ForecastTable | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a path open that it cannot read.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             table = ForecastTable(
                 file["mean"], file["quantiles"] if levels else None, file["fell_back"], str(file["failure"])
             )

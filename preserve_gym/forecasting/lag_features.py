@@ -67,9 +67,11 @@ def lag_features(logs: FloatArray, origin: NDArray[np.integer], step: int, windo
         thens += np.where(known, then, 0.0)
         nows += np.where(known, now, 0.0)
         count += known
-    # The first row has one day at least.
-    count = np.maximum(count, 1.0)
-    columns += [(thens - nows) / count, nows / count - level]
+    some, count = count > 0, np.maximum(count, 1.0)
+    columns += [
+        np.where(some, (thens - nows) / count, columns[4]),
+        np.where(some, nows / count - level, columns[5]),
+    ]
     # `then`, `now` and `known` are those of a week before.
     columns += [np.where(known, then - now, columns[4]), np.where(known, now - level, columns[5])]
     return np.column_stack(columns)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,18 +151,29 @@ def by_class_name(name: str) -> SktimeForecaster:
         InputError: if sktime is missing or has no such forecaster.
     """
     _need(f"sktime:{name}")
-    from sktime.registry import all_estimators
-
-    classes = dict(all_estimators("forecaster", suppress_import_stdout=True))
-    if name not in classes:
-        close = difflib.get_close_matches(name, classes, n=1)
+    modules = _classes()
+    found = getattr(importlib.import_module(modules[name]), name) if name in modules else None
+    if not hasattr(found, "update_predict"):
+        close = difflib.get_close_matches(name, modules, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"forecast: expected a forecaster of sktime after 'sktime:', got {name!r}{hint}")
     try:
-        model = _quiet(classes[name])
+        model = _quiet(found)
     except Exception as error:
         raise InputError(f"forecast 'sktime:{name}': {error}") from None
     return SktimeForecaster(model, f"sktime:{name}")
+
+
+def _classes() -> dict[str, str]:
+    """The module of each class of forecasters; the registry of sktime imports them all, for a minute."""
+    sktime = importlib.import_module("sktime")
+    root = Path(sktime.__file__ or "").parent
+    return {
+        name: ".".join(("sktime", *path.relative_to(root).with_suffix("").parts))
+        for path in sorted((root / "forecasting").rglob("*.py"))
+        if "tests" not in path.parts
+        for name in re.findall(r"^class ([A-Z]\w*)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
 
 
 def _seasonal(model: Any, name: str, window_s: float) -> SktimeForecaster:

@@ -20,8 +20,9 @@ HOUR_S = 3600.0
 LEVELS = (0.1, 0.9)
 
 
-def past(days: float = 6.0, seed: int = 0) -> Past:
-    hours = int(24 * days)
+def past(parts: int = 6, seed: int = 0) -> Past:
+    """So many times 72 hours, after which forecasters are fitted again."""
+    hours = 72 * parts
     rng = np.random.default_rng(seed)
     series = 1e5 * np.exp(np.sin(np.arange(hours) / 24 * 2 * np.pi) + 0.1 * rng.standard_normal(hours))
     return Past(series, np.zeros((hours, 1)), 72, 1e5, HOUR_S, 0.0)
@@ -71,12 +72,12 @@ def test_what_is_read_is_what_was_computed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["trees", "ets", "theta", "arima", "ensemble"])
-def test_a_day_computed_alone_is_the_same(tmp_path: Path, name: str) -> None:
+def test_a_part_computed_alone_is_the_same(tmp_path: Path, name: str) -> None:
     def make() -> Forecaster:
         return make_forecaster(name, HOUR_S)
 
     fresh = run(tmp_path, past(), make, configuration=name)
-    # Each other day is computed again, from a fit of its own.
+    # Each other part is computed again, from a fit of its own.
     for path in list(tmp_path.rglob("*.npz"))[::2]:
         path.unlink()
     same(run(tmp_path, past(), make, configuration=name), fresh)
@@ -84,9 +85,9 @@ def test_a_day_computed_alone_is_the_same(tmp_path: Path, name: str) -> None:
 
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, past(), lambda: Interrupted(30))
+        run(tmp_path, past(), lambda: Interrupted(180))
     kept = set(tmp_path.rglob("*"))
-    assert sum(path.suffix == ".npz" for path in kept) == 4
+    assert sum(path.suffix == ".npz" for path in kept) == 3
     same(run(tmp_path, past()), walk_past(make_forecaster("profile-ar", HOUR_S), past(), 2, LEVELS))
     assert not list(tmp_path.rglob("*.part"))
 
@@ -98,21 +99,21 @@ def test_a_broken_file_is_computed_again(tmp_path: Path) -> None:
     files[1].write_bytes(files[1].read_bytes()[:100])
     files[2].write_bytes(b"not an archive")
     np.savez(files[3], mean=np.zeros((1, 1)), quantiles=np.zeros(1), fell_back=np.zeros(1), failure="")
-    np.savez(files[4], mean=np.zeros((24, 2)))
+    np.savez(files[4], mean=np.zeros((72, 2)))
     same(run(tmp_path, past()), fresh)
     same(run(tmp_path, past(), never), fresh)
 
 
-def test_days_with_the_same_past_are_shared(tmp_path: Path) -> None:
-    run(tmp_path, past(4.0))
+def test_parts_with_the_same_past_are_shared(tmp_path: Path) -> None:
+    run(tmp_path, past(4))
     longer = past()
     run(tmp_path, longer)
-    # The random numbers of the first four days are the same, so only two days are new.
+    # The random numbers of the first four parts are the same, so only two are new.
     assert len(list(tmp_path.rglob("*.npz"))) == 6
     changed = longer.series.copy()
     changed[-1] += 1.0  # no forecast reads the last window
     run(tmp_path, Past(changed, longer.pending, 72, 1e5, HOUR_S, 0.0), never)
-    changed[80] += 1.0
+    changed[220] += 1.0
     run(tmp_path, Past(changed, longer.pending, 72, 1e5, HOUR_S, 0.0))
     assert len(list(tmp_path.rglob("*.npz"))) == 9
 
@@ -123,7 +124,7 @@ def test_days_with_the_same_past_are_shared(tmp_path: Path) -> None:
 def test_whatever_a_forecast_depends_on_is_in_its_name(
     tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = past(1.0)
+    base = past(1)
     run(tmp_path, base)
     options: dict[str, object] = {}
     late = base.pending + (change == "pending")
@@ -146,7 +147,7 @@ def test_whatever_a_forecast_depends_on_is_in_its_name(
 def test_without_a_place_nothing_is_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     fresh = run(tmp_path / "file", past())
-    assert fresh.mean.shape == (144, 2)
+    assert fresh.mean.shape == (432, 2)
 
 
 def test_the_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,10 +158,10 @@ def test_the_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_forecasts_of_a_trace_are_cached_but_those_of_instant_ones(tmp_path: Path) -> None:
-    hours = np.arange(96)
-    trace = Trace(hours * HOUR_S, 100 + hours % 24, 10 + hours % 24, span_s=96 * HOUR_S)
+    hours = np.arange(120)
+    trace = Trace(hours * HOUR_S, 100 + hours % 24, 10 + hours % 24, span_s=120 * HOUR_S)
     first = make_forecast("profile-ar", trace, HOUR_S, 2, levels=LEVELS, cache_dir=tmp_path)
-    assert len(list(tmp_path.rglob("*.npz"))) == 8
+    assert len(list(tmp_path.rglob("*.npz"))) == 4
     again = make_forecast("profile-ar", trace, HOUR_S, 2, levels=LEVELS, cache_dir=tmp_path)
     np.testing.assert_array_equal(first.prompt_tokens, again.prompt_tokens)
     np.testing.assert_array_equal(first.output_quantiles, again.output_quantiles)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Forecasts kept on disk, each day of windows under a hash of all that it was made from."""
+"""Forecasts kept on disk, each ``refit_period`` under a hash of all that it was made from."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def cached_walk(
     folder: Path | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> ForecastTable:
-    """``walk_forward``, of which each day that is on disk is read and each other one is computed and written.
+    """``walk_forward`` in parts of a ``refit_period``: those on disk are read, others computed and written.
 
     So a run that was interrupted goes on where it stopped, and a longer recording, or another split of it,
-    shares the days that it has in common. A file that cannot be read is computed again; where nothing can be
-    written, nothing is kept.
+    shares the parts that it has in common. A file that cannot be read is computed again; where nothing can
+    be written, nothing is kept.
 
     Args:
-        make: makes the forecaster; called if a day is missing.
+        make: makes the forecaster; called if a part is missing.
         configuration: all that determines the forecaster, beside the code of this package.
         past: the series.
         horizon: windows to forecast, the one that begins included.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +68,12 @@ class Forecaster(Protocol):
 def day_lag(days: int, window_s: float) -> int:
     """Windows in so many days, to the nearest window; at least one."""
     return max(1, round(days * DAY_S / window_s))
+
+
+def refit_period(window_s: float) -> int:
+    """How often forecasters learn anew, in windows: a day, or the days that 72 windows need."""
+    day = day_lag(1, window_s)
+    return day * math.ceil(72 / day)
 
 
 def seconds_of_day(window: NDArray[np.integer], window_s: float, clock_s: float) -> FloatArray:

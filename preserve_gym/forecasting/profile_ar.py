@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preserve_gym.forecasting.forecaster import FloatArray, Prediction, day_lag
+from preserve_gym.forecasting.forecaster import FloatArray, Prediction, refit_period
 from preserve_gym.forecasting.lag_features import first_row, lag_features, log_offset
 
 _ROWS = 48
@@ -17,7 +17,7 @@ class ProfileAR:
 
     The change from the last window to the one forecast is a linear function of ``lag_features``, one for
     each step ahead. It is fitted by least absolute deviations, as the forecast is a median, with a ridge
-    penalty that draws it towards the last window. Fitted on all the past once a day.
+    penalty that draws it towards the last window. Fitted on all the past once a ``refit_period``.
 
     Args:
         window_s: length of a window in seconds.
@@ -27,7 +27,7 @@ class ProfileAR:
 
     def __init__(self, window_s: float) -> None:
         self.min_history = first_row(window_s) + _ROWS
-        self.refit_windows: int | None = day_lag(1, window_s)
+        self.refit_windows: int | None = refit_period(window_s)
         self._window_s = window_s
 
     def fit(self, history: FloatArray, first_window: int, window_s: float, clock_s: float) -> None:

@@ -20,7 +20,7 @@ INSTANT = ("naive", "seasonal-naive", "seasonal-naive-week", "drift")
 
 
 def _ensemble(window_s: float) -> Forecaster:
-    return Ensemble([ProfileAR(window_s), Trees(window_s), sktime_adapter.ets(window_s)])
+    return Ensemble([ProfileAR(window_s), Trees(window_s), sktime_adapter.theta(window_s)])
 
 
 LEARNERS: dict[str, Callable[[float], Forecaster]] = {

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from preserve_gym.errors import InputError
-from preserve_gym.forecasting.forecaster import DAY_S, FloatArray, Prediction, day_lag, seconds_of_day
+from preserve_gym.forecasting.forecaster import (
+    DAY_S,
+    FloatArray,
+    Prediction,
+    day_lag,
+    refit_period,
+    seconds_of_day,
+)
 from preserve_gym.forecasting.lag_features import log_offset
 
 
@@ -116,7 +123,7 @@ def theta(window_s: float) -> SktimeForecaster:
 def arima(window_s: float) -> SktimeForecaster:
     """ARIMA(3,1,2) of the logarithm with the day as four Fourier terms.
 
-    Fitted once a day on the last three days, and given the new windows in between.
+    Fitted once a ``refit_period`` on the last three days, and given the new windows in between.
     """
     _need("arima")
     from sktime.forecasting.sarimax import SARIMAX
@@ -127,7 +134,7 @@ def arima(window_s: float) -> SktimeForecaster:
         _quiet(lambda: SARIMAX(order=(3, 1, 2), maxiter=200, concentrate_scale=True)),
         "arima",
         min_history=max(2 * day, 48),
-        refit_windows=day,
+        refit_windows=refit_period(window_s),
         keep_windows=max(3 * day, 96),
         in_logs=True,
         fourier_terms=4 if day >= 9 else 0,
@@ -135,13 +142,18 @@ def arima(window_s: float) -> SktimeForecaster:
 
 
 def prophet(window_s: float) -> SktimeForecaster:
-    """Prophet of the logarithm, fitted once a day; it knows time only, not how the last windows went."""
+    """Prophet of the logarithm, fitted once a ``refit_period``.
+
+    It knows the time only, not how the last windows went.
+    """
     _need("prophet")
     _need("prophet", "prophet", "prophet")
     from sktime.forecasting.fbprophet import Prophet
 
     day = day_lag(1, window_s)
-    return SktimeForecaster(_quiet(Prophet), "prophet", min_history=2 * day, refit_windows=day, in_logs=True)
+    return SktimeForecaster(
+        _quiet(Prophet), "prophet", min_history=2 * day, refit_windows=refit_period(window_s), in_logs=True
+    )
 
 
 def by_class_name(name: str) -> SktimeForecaster:
@@ -152,7 +164,7 @@ def by_class_name(name: str) -> SktimeForecaster:
     """
     _need(f"sktime:{name}")
     modules = _classes()
-    found = getattr(importlib.import_module(modules[name]), name) if name in modules else None
+    found: Any = getattr(importlib.import_module(modules[name]), name) if name in modules else None
     if not hasattr(found, "update_predict"):
         close = difflib.get_close_matches(name, modules, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
-from preserve_gym.forecasting.forecaster import DAY_S, FloatArray, Prediction, day_lag, seconds_of_day
+from preserve_gym.forecasting.forecaster import DAY_S, FloatArray, Prediction, refit_period, seconds_of_day
 from preserve_gym.forecasting.lag_features import first_row, lag_features, log_offset
 
 _ROWS = 96
 
 
 class Trees:
-    """Gradient-boosted trees (scikit-learn), one model for each step, fitted on all the past once a day.
+    """Gradient-boosted trees (scikit-learn), one model for each step, fitted once a ``refit_period``.
 
     They learn the change of the logarithm from the last window to the one forecast, so that trees, which
     repeat the values that they have seen, follow a service that grows; least absolute deviations.
@@ -38,7 +38,7 @@ class Trees:
             ) from None
         self._make = HistGradientBoostingRegressor
         self.min_history = first_row(window_s) + _ROWS
-        self.refit_windows: int | None = day_lag(1, window_s)
+        self.refit_windows: int | None = refit_period(window_s)
 
     def fit(self, history: FloatArray, first_window: int, window_s: float, clock_s: float) -> None:
         """Keep the past; the model of each step is fitted when it is first asked for."""

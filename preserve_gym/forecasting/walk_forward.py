@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
-from preserve_gym.forecasting.forecaster import FloatArray, Forecaster, Prediction, day_lag
+from preserve_gym.forecasting.forecaster import FloatArray, Forecaster, Prediction, day_lag, refit_period
 
 T = TypeVar("T")
 
@@ -130,8 +130,8 @@ def walk_past(
 
 
 def chunks(past: Past) -> Iterator[tuple[int, int]]:
-    """First window and end of each day of windows, which can be forecast without those before."""
-    step = day_lag(1, past.window_s)
+    """First window and end of each ``refit_period``, which can be forecast without those before."""
+    step = refit_period(past.window_s)
     for first in range(0, len(past.series), step):
         yield first, min(first + step, len(past.series))
 

@@ -413,7 +413,8 @@ class WorkloadConfig:
             at each reset, of the evaluation windows if ``split`` is ``validation`` or ``test``.
         window_s: length of a forecast window; windows lie on the trace's clock.
         forecast_windows: windows in an observation's forecast, the current one included.
-        forecaster: ``naive``, ``noisy`` or ``oracle``; the last two know the future.
+        forecaster: one of ``forecasting.FORECASTERS``, or ``sktime:`` and the name of a class of sktime;
+            ``noisy`` and ``oracle`` know the future.
         predictor: of output lengths, one of ``preserve_gym.prediction.PREDICTORS``. What it learns comes
             from the training part; without ``split`` from the first fifth of the requests.
     """

@@ -76,9 +76,9 @@ class Workload:
         self._fitted_s = self._bounds_of(None if config.split is None else "train")
         self._check_length()
         self._windows_s = self._make_windows(windows_s)
-        self.forecast = self._make_forecast()
         train = None if config.split is None else self._rows(*self._fitted_s)
         self.predicted_tokens = predict_lengths(config.predictor, self.trace, train=train, seed=config.seed)
+        self.forecast = self._make_forecast()
         self._profiles: dict[object, InstanceProfile] = {}
         # Tokens before each request, to read off what arrived in any span of time.
         self._before = tuple(
@@ -229,13 +229,16 @@ class Workload:
             float(self.trace.prompt_tokens[fitted].sum()) / windows,
             float(self.trace.output_tokens[fitted].sum()) / windows,
         )
+        # A forecaster that knows the future knows that of its split.
+        known = self._rows(0.0, self._end_s)
         return make_forecast(
             config.forecaster,
-            # A forecaster that knows the future knows that of its split.
-            self.trace.take(self._rows(0.0, self._end_s), span_s=self._end_s),
+            self.trace.take(known, span_s=self._end_s),
             window_s=config.window_s,
             horizon=config.forecast_windows,
             prior=prior,
+            train_s=end_s,
+            predicted_tokens=self.predicted_tokens[known],
             seed=config.seed,
         )
 
@@ -280,15 +283,23 @@ class Workload:
             Prompt tokens and output tokens, float64 of shape (forecast_windows,), of the current window
             and the next ones, and the share of the current window that has passed, in [0, 1).
         """
-        # Decimal fractions of a window must not fall short of its boundary.
-        position = (time_s + 1e-9) / self.config.window_s
-        k = min(int(position), len(self.forecast.prompt_tokens) - 1)
+        position, k = self._position(time_s)
         elapsed = min(max(position - k, 0.0), 1.0)
         return (
             self.forecast.prompt_tokens[k].copy(),
             self.forecast.output_tokens[k].copy(),
             0.0 if elapsed < 1e-8 else elapsed,
         )
+
+    def window_at(self, time_s: float) -> int:
+        """The row of the forecast in force at ``time_s``."""
+        return self._position(time_s)[1]
+
+    def _position(self, time_s: float) -> tuple[float, int]:
+        """The time in windows, and the row of the forecast."""
+        # Decimal fractions of a window must not fall short of its boundary.
+        position = (time_s + 1e-9) / self.config.window_s
+        return position, min(int(position), len(self.forecast) - 1)
 
 
 def _prepare(config: WorkloadConfig, trace: Trace) -> tuple[Trace, Bounds | None]:

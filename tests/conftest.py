@@ -28,6 +28,14 @@ def _isolated_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _isolated_forecasts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forecasts are computed in each session, never read from the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRESERVE_GYM_FORECASTS", str(tmp_path_factory.mktemp("forecasts")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir(_isolated_data_dir: None) -> Path:
     """The folder with traces/, profiles/ and golden/.

@@ -42,6 +42,7 @@ GPU = ROOT / "docs" / "bring-your-own-gpu.md"
 SCENARIOS = ROOT / "docs" / "scenarios.md"
 SIMULATES = ROOT / "docs" / "how-it-simulates.md"
 POLICY = ROOT / "docs" / "write-your-own-policy.md"
+FORECASTING = ROOT / "docs" / "forecasting.md"
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:
@@ -220,8 +221,12 @@ def test_names_that_arguments_take() -> None:
         for row in table_of(AUTOSCALE, heading)
     }
     assert re.findall(r"`([\w-]+)`", rows["router"]) == list(ROUTERS)
-    assert sorted(re.findall(r"`(\w+)`", rows["forecaster"])) == sorted(FORECASTERS)
+    assert sorted(re.findall(r"`([\w-]+)`", rows["forecaster"])) == sorted(FORECASTERS)
     assert sorted(re.findall(r"`(\w+)`", rows["predictor"])) == sorted(PREDICTORS)
+
+
+def test_forecasters_of_the_page() -> None:
+    assert [row[0] for row in table_of(FORECASTING, "The forecasters")] == list(FORECASTERS)
 
 
 def test_what_routers_see() -> None:

@@ -10,10 +10,13 @@ from preserve_gym.forecasting import (
     WorkloadForecast,
     make_forecast,
     naive_forecast,
+    needed_instances,
     noisy_forecast,
     oracle_forecast,
     sigma_of_mape,
 )
+from preserve_gym.forecasting.pending import pending_tokens
+from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.traces import Trace, synthetic_trace
 
 
@@ -66,20 +69,32 @@ def test_the_end_of_a_recording_is_no_fall_of_the_load() -> None:
     np.testing.assert_allclose(oracle_forecast(Trace([0.0], [9], [1]), 10.0, 1).prompt_tokens, [[9]])
 
 
+@pytest.mark.parametrize("tail", ["thin", "fat"])
 @pytest.mark.parametrize("mape", [0.0415, 0.0617, 0.0774, 0.24, 1.0])
-def test_noise_has_the_mean_error_that_is_set(mape: float) -> None:
+def test_noise_has_the_mean_error_that_is_set(mape: float, tail: str) -> None:
     count = 200_000
     trace = Trace(np.arange(count) + 0.5, np.full(count, 1000), np.full(count, 50), span_s=count)
-    forecast = noisy_forecast(trace, 1.0, 1, prompt_mape=mape, output_mape=mape / 2, seed=2)
+    forecast = noisy_forecast(trace, 1.0, 1, prompt_mape=mape, output_mape=mape / 2, seed=2, tail=tail)
     for values, truth, expected in (
         (forecast.prompt_tokens, 1000.0, mape),
         (forecast.output_tokens, 50.0, mape / 2),
     ):
         ratio = values[:, 0] / truth
-        assert np.abs(ratio - 1).mean() == pytest.approx(expected, rel=0.02)
+        assert np.abs(ratio - 1).mean() == pytest.approx(expected, rel=0.02 if tail == "thin" else 0.05)
         assert np.median(ratio) == pytest.approx(1.0, abs=0.01)
     assert abs(np.corrcoef(forecast.prompt_tokens[:, 0], forecast.output_tokens[:, 0])[0, 1]) < 0.01
     assert forecast.uses_future
+
+
+def test_a_fat_tail_has_larger_and_smaller_errors() -> None:
+    count = 100_000
+    trace = Trace(np.arange(count) + 0.5, np.full(count, 1000), np.full(count, 50), span_s=count)
+    thin, fat = (
+        np.abs(noisy_forecast(trace, 1.0, 1, 0.06, 0.06, tail=tail).prompt_tokens[:, 0] / 1000 - 1)
+        for tail in ("thin", "fat")
+    )
+    assert np.median(fat) < 0.9 * np.median(thin)
+    assert np.quantile(fat, 0.99) > 1.5 * np.quantile(thin, 0.99)
 
 
 def test_sigma_of_the_published_errors() -> None:
@@ -109,6 +124,39 @@ def test_no_error_is_the_oracle() -> None:
     np.testing.assert_array_equal(noisy.prompt_tokens, oracle.prompt_tokens)
 
 
+def test_requests_that_still_run_count_with_their_predicted_length() -> None:
+    trace = Trace([5.0, 95.0, 150.0, 195.0, 250.0], [1] * 5, [10, 20, 30, 40, 50], span_s=300.0)
+    predicted = np.array([1000, 25, 31, 70, 999])
+    late = pending_tokens(trace, predicted, 100.0, 60.0)
+    # At 100 s the request of 95 s runs; at 200 s those of 150 s and 195 s do.
+    np.testing.assert_array_equal(late, [[0.0], [5.0], [31.0]])
+    made = make_forecast("naive", trace, 100.0, 1, prior=(0.0, 0.0), predicted_tokens=predicted)
+    np.testing.assert_array_equal(made.output_tokens[:, 0], [0, 35, 101])
+    drift = make_forecast("drift", trace, 100.0, 1, prior=(0.0, 0.0), predicted_tokens=predicted)
+    np.testing.assert_array_equal(drift.output_tokens[:, 0], [0, 35, 101 + 71])
+    # Windows shorter than that: several of them hold requests that run.
+    short = pending_tokens(trace, predicted, 40.0, 60.0)
+    np.testing.assert_array_equal(short[[3, 5, 6]], [[5, 0], [30, 1], [0, 30]])
+    assert pending_tokens(trace, predicted, 100.0, 0.0).shape == (3, 0)
+
+
+@pytest.mark.parametrize("unfinished_s", [-1.0, np.nan, 1e9])
+def test_bad_times_of_running_are_named(unfinished_s: float) -> None:
+    with pytest.raises(InputError, match="unfinished_s: expected a number in"):
+        pending_tokens(steady(3), np.ones(3, np.int32), 10.0, unfinished_s)
+    with pytest.raises(InputError, match="predicted_tokens: expected one for each of 3 requests"):
+        pending_tokens(steady(3), np.ones(2, np.int32), 10.0)
+
+
+def test_needed_instances() -> None:
+    profile = InstanceProfile(1.0, 10.0, 4.0, 12.0, 3.0, 1.0)
+    prompt = np.array([[300.0, 10.0, 90.0]])
+    output = np.array([[10.0, 80.0, 39.0]])
+    forecast = WorkloadForecast(10.0, prompt, output, "mine", uses_future=False)
+    # Bound by prompt tokens, by output tokens, and by both together.
+    np.testing.assert_allclose(needed_instances(forecast, profile), [[3.0, 2.0, 1.075]])
+
+
 def test_forecasts_by_name() -> None:
     trace = steady(5)
     for name, direct in (
@@ -126,7 +174,8 @@ def test_forecasts_by_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "lstm"}, "forecast: expected one of naive, noisy, oracle, got 'lstm'"),
+        ({"name": "crystal"}, "forecast: expected one of naive, .*, or sktime: .*, got 'crystal'"),
+        ({"tail": "long"}, "forecast 'noisy': tail: expected one of thin, fat, got 'long'"),
         ({"name": "naive"}, "forecast 'naive': prior: expected"),
         (
             {"name": "naive", "prior": (1.0, -1.0)},
@@ -168,3 +217,5 @@ def test_a_forecast_is_checked_and_read_only() -> None:
     ):
         with pytest.raises(InputError, match=message):
             WorkloadForecast(window_s, prompt, output, "mine", uses_future=False)
+    with pytest.raises(InputError, match=r"output_quantiles: expected .* \(3, 1, 2\), got shape \(3, 2, 2\)"):
+        WorkloadForecast(10.0, good, good, "mine", False, (0.5,), good[:, None], np.ones((3, 2, 2)))

@@ -150,7 +150,7 @@ def test_rounding_carries_no_episode_over_the_bounds_of_its_split() -> None:
     assert train.episode_at(edge_s - horizon_s).trace.prompt_tokens.tolist() == [2]
 
 
-@pytest.mark.parametrize("forecaster", ["naive", "noisy", "oracle"])
+@pytest.mark.parametrize("forecaster", ["naive", "drift", "profile-ar", "noisy", "oracle"])
 @pytest.mark.parametrize("rate_scale", [0.5, 1.0, 2.5])
 def test_nothing_of_train_depends_on_what_comes_after_it(forecaster: str, rate_scale: float) -> None:
     trace = uniform()

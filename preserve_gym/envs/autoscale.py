@@ -18,6 +18,7 @@ from preserve_gym.envs.action import ScaleAction
 from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.reward import reward_parts
 from preserve_gym.errors import InputError
+from preserve_gym.forecasting import needed_instances
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.sim import Cluster, Snapshot
 from preserve_gym.sim.profile import InstanceProfile
@@ -122,6 +123,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         self.router_weights = tuple(router_weights)
         self.interval_s = float(interval_s)
         self.profile: InstanceProfile = self.workload.profile(self.cluster_config)
+        self._needs = needed_instances(self.workload.forecast, self.profile)
         self._initial_instances = initial_instances
         self._action = ScaleAction(action_mode, low, high)
         self._observation = ScaleObservation(obs_mode, self.cluster_config, self.workload, self.profile)
@@ -253,9 +255,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         return self.workload.episode_at(options["start_s"])
 
     def _forecast_need(self, time_s: float) -> float:
-        prompt, output, _ = self.workload.forecast_at(time_s)
-        window_s = self.workload.config.window_s
-        return float(self.profile.need(prompt[0] / window_s, output[0] / window_s))
+        return float(self._needs[self.workload.window_at(time_s), 0])
 
     def _info(self, interval: Mapping[str, float], cost: float, slo: float) -> dict[str, Any]:
         return {

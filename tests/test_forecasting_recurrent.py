@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from preserve_gym.errors import InputError
+from preserve_gym.forecasting.mlstm import mlstm_hidden, mlstm_layers
 from preserve_gym.forecasting.recurrent import (
     ArtifactLstmForecaster,
     ArtifactMlstmForecaster,
@@ -14,13 +15,12 @@ from preserve_gym.forecasting.recurrent import (
     MlstmForecaster,
     RecurrentForecaster,
 )
+from preserve_gym.forecasting.recurrent_network import ARCHITECTURES, Training
 from preserve_gym.forecasting.recurrent_scaling import LevelScaling, RatioScaling
 
 torch = pytest.importorskip("torch")
-mlstm = pytest.importorskip("preserve_gym.forecasting.mlstm")
-networks = pytest.importorskip("preserve_gym.forecasting.recurrent_network")
 
-TINY = networks.Training(hidden=8, epochs=2)
+TINY = Training(hidden=8, epochs=2)
 WINDOW_S = 600.0
 FORECASTERS = (LstmForecaster, MlstmForecaster, ArtifactLstmForecaster, ArtifactMlstmForecaster)
 
@@ -46,19 +46,20 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-def naive_mlstm(cell: torch.nn.Module, sequence: np.ndarray, *, stabilised: bool) -> np.ndarray:
+def naive_mlstm(cell: torch.nn.ModuleDict, sequence: np.ndarray, *, stabilised: bool) -> np.ndarray:
     """Equations 19 to 27 of arXiv 2405.04517 step by step, one head at a time; h of every step."""
-    size = cell.query.out_features // cell.heads
-    hidden = np.zeros((len(sequence), cell.heads, size))
-    for head in range(cell.heads):
+    heads = cell["input_gate"].out_features
+    size = cell["query"].out_features // heads
+    hidden = np.zeros((len(sequence), heads, size))
+    for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         memory, normaliser, stabiliser = np.zeros((size, size)), np.zeros(size), 0.0
         for t, x in enumerate(sequence):
-            query = projection(cell.query, x)[part]
-            key = projection(cell.key, x)[part] / np.sqrt(size)
-            value = projection(cell.value, x)[part]
-            log_input = projection(cell.input_gate, x)[head]
-            log_forget = np.log(sigmoid(projection(cell.forget_gate, x)[head]))
+            query = projection(cell["query"], x)[part]
+            key = projection(cell["key"], x)[part] / np.sqrt(size)
+            value = projection(cell["value"], x)[part]
+            log_input = projection(cell["input_gate"], x)[head]
+            log_forget = np.log(sigmoid(projection(cell["forget_gate"], x)[head]))
             before, least = 0.0, 1.0
             if stabilised:
                 before, stabiliser = stabiliser, max(log_forget + stabiliser, log_input)
@@ -68,7 +69,7 @@ def naive_mlstm(cell: torch.nn.Module, sequence: np.ndarray, *, stabilised: bool
             memory = forget * memory + gate * np.outer(value, key)
             normaliser = forget * normaliser + gate * key
             hidden[t, head] = memory @ query / max(abs(normaliser @ query), least)
-    return sigmoid(projection(cell.output_gate, sequence)) * hidden.reshape(len(sequence), -1)
+    return sigmoid(projection(cell["output_gate"], sequence)) * hidden.reshape(len(sequence), -1)
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -76,14 +77,16 @@ def naive_mlstm(cell: torch.nn.Module, sequence: np.ndarray, *, stabilised: bool
 def test_mlstm_cell_is_that_of_the_paper(heads: int, scale: float) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(heads)
-        cell = mlstm.MlstmCell(5, 8, heads).double()
+        cell = mlstm_layers(5, 8, heads).double()
         # Gates that vary, some of them closed, so that every term of the equations counts.
-        for gate in (cell.input_gate, cell.forget_gate):
+        for gate in (cell["input_gate"], cell["forget_gate"]):
             torch.nn.init.normal_(gate.weight, std=scale)
             torch.nn.init.normal_(gate.bias, std=scale)
         sequence = torch.randn(30, 5, dtype=torch.float64)
     with torch.no_grad():
-        found = np.stack([cell(sequence[None, : t + 1])[0].numpy() for t in range(len(sequence))])
+        found = np.stack(
+            [mlstm_hidden(cell, sequence[None, : t + 1])[0].numpy() for t in range(len(sequence))]
+        )
     for stabilised in (False, True):
         expected = naive_mlstm(cell, sequence.numpy(), stabilised=stabilised)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
@@ -91,10 +94,10 @@ def test_mlstm_cell_is_that_of_the_paper(heads: int, scale: float) -> None:
 
 
 def test_mlstm_gate_does_not_overflow() -> None:
-    cell = mlstm.MlstmCell(3, 4, 1)
+    cell = mlstm_layers(3, 4, 1)
     with torch.no_grad():
-        cell.input_gate.bias.fill_(800.0)
-        hidden = cell(torch.ones(1, 10, 3))
+        cell["input_gate"].bias.fill_(800.0)
+        hidden = mlstm_hidden(cell, torch.ones(1, 10, 3))
         with np.errstate(all="ignore"):
             assert not np.isfinite(naive_mlstm(cell, np.ones((10, 3)), stabilised=False)).all()
     assert torch.isfinite(hidden).all()
@@ -102,10 +105,10 @@ def test_mlstm_gate_does_not_overflow() -> None:
     np.testing.assert_allclose(hidden.numpy(), expected, rtol=1e-4)
 
 
-def test_mlstm_network_is_causal_and_uses_every_window() -> None:
-    network = networks.MlstmNetwork(2, 8, 1)
+def test_mlstm_network_uses_every_window() -> None:
+    network = ARCHITECTURES["mlstm"]
     inputs = torch.zeros(1, 25, 2, requires_grad=True)
-    network(inputs).sum().backward()
+    network.outputs(network.layers(2, 8, 1), inputs).sum().backward()
     assert (inputs.grad[0].abs().sum(1) > 0).all()
 
 
@@ -229,13 +232,12 @@ def test_bad_input() -> None:
 
 
 def test_training_that_diverges_is_refused() -> None:
-    forecaster = ArtifactLstmForecaster(0, networks.Training(hidden=8, epochs=3, learning_rate=1e30))
+    forecaster = ArtifactLstmForecaster(0, Training(hidden=8, epochs=3, learning_rate=1e30))
     with pytest.raises(InputError, match="loss after epoch 1: expected a finite number"):
         forecaster.fit(daily(1), 0, WINDOW_S, 0.0)
 
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "preserve_gym.forecasting.recurrent_network", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"PyTorch is missing: pip install preserve-gym\[rl\]"):
         LstmForecaster()

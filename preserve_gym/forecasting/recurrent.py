@@ -9,20 +9,24 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from preserve_gym.errors import InputError
 from preserve_gym.forecasting.forecaster import FloatArray, Prediction
+from preserve_gym.forecasting.recurrent_network import (
+    ARCHITECTURES,
+    ARTIFACT_TRAINING,
+    Training,
+    evaluate,
+    train,
+)
 from preserve_gym.forecasting.recurrent_scaling import SCALINGS, Scaling
 from preserve_gym.streams import check_seed
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from preserve_gym.forecasting.recurrent_network import Training
 
 _HISTORY = 25
 _CALIBRATION_SHARE = 5
@@ -33,17 +37,17 @@ _FORMAT = "preserve_gym recurrent forecaster 1"
 class _Model:
     """A trained network with the scaling of its training part."""
 
-    network: nn.Module
+    cell: str
+    layers: nn.ModuleDict
     scaling: Scaling
 
     def forecast(self, windows: FloatArray, following: np.ndarray, horizon: int) -> FloatArray:
         """Forecasts float64[k, horizon] after stretches float64[k, 25]; ``following``: the next windows."""
-        evaluate = _networks().evaluate
         stretch = windows
         steps = self.scaling.steps
         for done in range(0, horizon, steps):
             recent = stretch[:, -_HISTORY:]
-            outputs = evaluate(self.network, self.scaling.inputs(recent, following + done))
+            outputs = evaluate(self.cell, self.layers, self.scaling.inputs(recent, following + done))
             stretch = np.concatenate([stretch, self.scaling.tokens(recent, outputs)], axis=1)
         return stretch[:, _HISTORY : _HISTORY + horizon]
 
@@ -57,7 +61,7 @@ class RecurrentForecaster:
 
     Args:
         seed: of the first weights and of the order of the training windows.
-        training: size and training of the network; None: as in PreServe's artifact.
+        training: size and training of the network; as in PreServe's artifact unless given.
 
     Raises:
         InputError: on a seed out of range, or if PyTorch is missing.
@@ -66,14 +70,14 @@ class RecurrentForecaster:
     name: str
     cell: str
     scaling: str
-    absolute: bool
     min_history = _HISTORY
     refit_windows: int | None = None
 
-    def __init__(self, seed: int = 0, training: Training | None = None) -> None:
+    def __init__(self, seed: int = 0, training: Training = ARTIFACT_TRAINING) -> None:
         check_seed(seed)
+        _check_torch()
         self.seed = seed
-        self.training = training or _networks().Training()
+        self.training = training
         self._model: _Model | None = None
         self._trial: _Model | None = None
         self._first_window = 0
@@ -178,10 +182,11 @@ class RecurrentForecaster:
         Raises:
             InputError: if the file cannot be read, is none of this kind or holds another forecaster.
         """
+        _check_torch()
         content = _read(path)
         if content["name"] != cls.name:
             raise InputError(f"{path}: name: expected a forecaster {cls.name!r}, got {content['name']!r}")
-        forecaster = cls(content["seed"], _networks().Training(**content["training"]))
+        forecaster = cls(content["seed"], Training(**content["training"]))
         forecaster._first_window = content["first_window"]
         forecaster._calibration = content["calibration"].numpy()
         forecaster._calibration_window = content["calibration_window"]
@@ -210,15 +215,14 @@ class RecurrentForecaster:
         scaling = SCALINGS[self.scaling].fit(history, window_s, clock_s)
         windows, future = _samples(history, scaling.steps)
         following = first_window + _HISTORY + np.arange(len(windows))
-        network = _networks().train(
+        layers = train(
             self.cell,
             scaling.inputs(windows, following),
             scaling.targets(windows, future),
             self.training,
-            absolute=self.absolute,
             seed=self.seed,
         )
-        return _Model(network, scaling)
+        return _Model(self.cell, layers, scaling)
 
     @property
     def _offset(self) -> float:
@@ -241,21 +245,21 @@ class RecurrentForecaster:
 
     def _unpacked(self, packed: dict[str, Any]) -> _Model:
         scaling = SCALINGS[self.scaling](**packed["scaling"])
-        network = _networks().build(self.cell, scaling.features, self.training.hidden, scaling.steps)
-        network.load_state_dict(packed["weights"])
-        return _Model(network.eval(), scaling)
+        layers = ARCHITECTURES[self.cell].layers(scaling.features, self.training.hidden, scaling.steps)
+        layers.load_state_dict(packed["weights"])
+        return _Model(self.cell, layers, scaling)
 
 
 class LstmForecaster(RecurrentForecaster):
     """An LSTM of the artifact's size that says how the load changes, given the time of day.
 
-    Inputs are ratios to the last window instead of levels, outputs the next six windows at once.
+    Inputs are logarithms of ratios to the last window instead of levels, outputs the next six windows at
+    once. Trained on logarithms, it forecasts nearer to the median than to the mean.
     """
 
     name = "lstm"
     cell = "lstm"
     scaling = "ratios"
-    absolute = True
 
 
 class MlstmForecaster(RecurrentForecaster):
@@ -264,7 +268,6 @@ class MlstmForecaster(RecurrentForecaster):
     name = "mlstm"
     cell = "mlstm"
     scaling = "ratios"
-    absolute = True
 
 
 class ArtifactLstmForecaster(RecurrentForecaster):
@@ -273,7 +276,6 @@ class ArtifactLstmForecaster(RecurrentForecaster):
     name = "lstm-artifact"
     cell = "lstm"
     scaling = "levels"
-    absolute = False
 
 
 class ArtifactMlstmForecaster(RecurrentForecaster):
@@ -282,22 +284,13 @@ class ArtifactMlstmForecaster(RecurrentForecaster):
     name = "mlstm-artifact"
     cell = "mlstm"
     scaling = "levels"
-    absolute = False
 
 
-def _networks() -> ModuleType:
-    """The part that imports torch.
-
-    Raises:
-        InputError: if torch is missing.
-    """
+def _check_torch() -> None:
     try:
-        import preserve_gym.forecasting.recurrent_network as networks
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
         raise InputError("forecast: PyTorch is missing: pip install preserve-gym[rl]") from None
-    return networks
 
 
 def _samples(history: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
@@ -308,7 +301,7 @@ def _samples(history: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _packed(model: _Model) -> dict[str, Any]:
-    return {"scaling": asdict(model.scaling), "weights": model.network.state_dict()}
+    return {"scaling": asdict(model.scaling), "weights": model.layers.state_dict()}
 
 
 def _read(path: str | Path) -> dict[str, Any]:

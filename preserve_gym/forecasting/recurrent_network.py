@@ -115,7 +115,9 @@ def one_thread() -> Iterator[None]:
 def train(
     cell: str, inputs: FloatArray32, targets: FloatArray32, training: Training, seed: int
 ) -> nn.ModuleDict:
-    """Train a network to the least mean square error; equal arguments give equal weights, and no global generator moves.
+    """Train a network to the least mean square error.
+
+    Equal arguments give equal weights, and no global generator moves.
 
     Args:
         cell: a key of ``ARCHITECTURES``.

@@ -148,6 +148,15 @@ def test_one_by_one_and_together_are_equal_to_the_bit(kind: type[RecurrentForeca
 
 
 @pytest.mark.parametrize("kind", FORECASTERS)
+def test_further_ahead_it_goes_on_from_its_own_forecasts(kind: type[RecurrentForecaster]) -> None:
+    series = daily(1.5)
+    forecaster = fitted(kind, series)
+    far = forecaster.predict(series, 18).mean
+    known = np.append(series, far[:12])
+    np.testing.assert_array_equal(forecaster.predict(known, 6).mean, far[12:])
+
+
+@pytest.mark.parametrize("kind", FORECASTERS)
 def test_seeds(kind: type[RecurrentForecaster]) -> None:
     series = daily(1.5)
     torch.manual_seed(5)

@@ -222,7 +222,7 @@ def test_names_that_arguments_take() -> None:
     }
     assert re.findall(r"`([\w-]+)`", rows["router"]) == list(ROUTERS)
     assert sorted(re.findall(r"`([\w-]+)`", rows["forecaster"])) == sorted(FORECASTERS)
-    assert sorted(re.findall(r"`(\w+)`", rows["predictor"])) == sorted(PREDICTORS)
+    assert sorted(re.findall(r"`([\w-]+)`", rows["predictor"])) == sorted(PREDICTORS)
 
 
 def test_forecasters_of_the_page() -> None:

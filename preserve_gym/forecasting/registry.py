@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.forecasting import sktime_adapter
 from preserve_gym.forecasting.ensemble import Ensemble
 from preserve_gym.forecasting.forecaster import Forecaster
 from preserve_gym.forecasting.naive import Drift, LastValue, SeasonalNaive
 from preserve_gym.forecasting.profile_ar import ProfileAR
+from preserve_gym.forecasting.recurrent import ArtifactLstmForecaster, LstmForecaster, MlstmForecaster
 from preserve_gym.forecasting.trees import Trees
 
 SKTIME = "sktime:"
@@ -35,6 +35,9 @@ LEARNERS: dict[str, Callable[[float], Forecaster]] = {
     "prophet": sktime_adapter.prophet,
     "trees": Trees,
     "ensemble": _ensemble,
+    "lstm": lambda window_s: LstmForecaster(),
+    "mlstm": lambda window_s: MlstmForecaster(),
+    "lstm-artifact": lambda window_s: ArtifactLstmForecaster(),
 }
 """Forecasters that learn from the past: each is made from the length of a window in seconds."""
 
@@ -56,9 +59,7 @@ def make_forecaster(name: str, window_s: float) -> Forecaster:
 
 def unknown(name: object) -> InputError:
     """The error for a name that no forecaster has."""
-    close = difflib.get_close_matches(str(name), FORECASTERS, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
     return InputError(
         f"forecast: expected one of {', '.join(FORECASTERS)}, or sktime: and the name of a class, "
-        f"got {name!r}{hint}"
+        f"got {name!r}{did_you_mean(name, FORECASTERS)}"
     )

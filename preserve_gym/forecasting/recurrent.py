@@ -95,14 +95,12 @@ class RecurrentForecaster:
             clock_s: time of day at the start of window 0, in seconds since midnight.
 
         Raises:
-            InputError: on fewer than 26 windows, values that are not finite and non-negative, a series
-                of one value, or a training that diverges.
+            InputError: on fewer than 26 windows, or values that are not finite and non-negative.
+            ArithmeticError: on a series of one value, or a training that diverges.
         """
         history = self._checked(history, _HISTORY + 1)
         if history.min() == history.max():
-            raise InputError(
-                f"forecast {self.name!r}: history: expected values that differ, got a constant series"
-            )
+            raise ArithmeticError("a constant series teaches nothing")
         self._model = self._train(history, first_window, window_s, clock_s)
         held_out = (len(history) - _HISTORY) // _CALIBRATION_SHARE
         earlier = history[: len(history) - held_out]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from preserve_gym.errors import InputError
 from preserve_gym.forecasting.mlstm import mlstm_hidden, mlstm_layers
 
 if TYPE_CHECKING:
@@ -146,9 +145,7 @@ def train(
                 loss.backward()
                 optimizer.step()
             if not torch.isfinite(loss):
-                raise InputError(
-                    f"forecast: loss after epoch {epoch + 1}: expected a finite number, got {loss.item()}"
-                )
+                raise ArithmeticError(f"loss after epoch {epoch + 1}: {loss.item()}")
     return layers
 
 

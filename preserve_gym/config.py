@@ -4,137 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
-import numpy as np
-
+from preserve_gym.config_fields import check, check_bool, check_choice, check_numbers, from_mapping, nest
 from preserve_gym.errors import InputError
 from preserve_gym.latency.law import LatencyLaw
 from preserve_gym.traces.transform import Transform
 from preserve_gym.traces.transforms import make_transform, transform_mapping
 
 SPLITS = ("train", "validation", "test")
-
-T = TypeVar("T")
-
-
-def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """Build the config dataclass ``cls`` from a (nested) mapping, as read from YAML or JSON.
-
-    Raises:
-        InputError: on a field that ``cls`` does not have, or a value that it refuses.
-    """
-    where = where or cls.__name__
-    if issubclass(cls, InstanceConfig) and "preset" in values:
-        return cast("T", _instance_of_preset(values, where))
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            raise InputError(f"{where}.{name}: no such field; expected one of {', '.join(sorted(known))}")
-        if isinstance(value, Mapping):
-            nested = _dataclass_in(hints[name])
-            if nested is None:
-                raise InputError(f"{where}.{name}: expected {hints[name]}, got a mapping")
-            value = from_mapping(nested, value, f"{where}.{name}")
-        arguments[name] = value
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        required = f.default is f.default_factory is dataclasses.MISSING
-        if required and f.name not in arguments:
-            raise InputError(f"{where}.{f.name}: expected a value, as it has no default")
-    return cls(**arguments)
-
-
-def changed(config: T, values: Mapping[str, Any]) -> T:
-    """The config with the fields that a (nested) mapping names changed, and all others as they are.
-
-    Raises:
-        InputError: on a field that it does not have, or a value that it refuses.
-    """
-    merged = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        present = merged.get(name)
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(present) and "preset" not in value:
-            value = changed(present, value)
-        merged[name] = value
-    return from_mapping(type(config), merged)
-
-
-def _instance_of_preset(values: Mapping[str, Any], where: str) -> InstanceConfig:
-    """The instance of a measured model and GPU, ``preset``, with fields that differ from it beside."""
-    changes = dict(values)
-    preset = changes.pop("preset")
-    if not isinstance(preset, Mapping) or not {"model", "gpu"} <= set(preset) <= {"model", "gpu", "tp"}:
-        raise InputError(f"{where}.preset: expected model, gpu and, if it is not 1, tp, got {preset!r}")
-    for name in ("model", "gpu"):
-        if not isinstance(preset[name], str):
-            raise InputError(f"{where}.preset.{name}: expected a name, got {preset[name]!r}")
-    return InstanceConfig.from_preset(preset["model"], preset["gpu"], preset.get("tp", 1), **changes)
-
-
-def _dataclass_in(hint: Any) -> type | None:
-    candidates = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next((c for c in candidates if dataclasses.is_dataclass(c)), None)  # type: ignore[return-value]
-
-
-def _check(config: object, name: str, low: float, high: float = math.inf, *, integer: bool = False) -> None:
-    """Refuse a value out of range; store NumPy's numbers as Python's."""
-    value: Any = getattr(config, name)
-    kind = "an integer" if integer else "a number"
-    allowed: Any = Integral if integer else Real
-    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
-        bound = f"in [{low:.15g}, {high:.15g}]" if high < math.inf else f">= {low:.15g}"
-        raise InputError(f"{type(config).__name__}.{name}: expected {kind} {bound}, got {value!r}")
-    object.__setattr__(config, name, int(value) if isinstance(value, Integral) else float(value))
-
-
-def _check_numbers(config: object, name: str, most: int) -> None:
-    """Refuse all but a finite number >= 0 or up to ``most`` of them; store a float or a tuple of floats."""
-    value: Any = getattr(config, name)
-    allowed: Any = Real
-    where = f"{type(config).__name__}.{name}"
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    if several and not 1 <= len(value) <= most:
-        raise InputError(f"{where}: expected 1 to {most:,} numbers, got {len(value):,}")
-    for k, number in enumerate(value if several else [value]):
-        if isinstance(number, bool) or not isinstance(number, allowed) or not 0.0 <= number < math.inf:
-            entry = f"{where}[{k}]" if several else where
-            kind = "a finite number >= 0" if several else "a finite number >= 0, or a sequence of them"
-            raise InputError(f"{entry}: expected {kind}, got {number!r}")
-    object.__setattr__(config, name, tuple(map(float, value)) if several else float(value))
-
-
-def _check_bool(config: object, name: str) -> None:
-    value = getattr(config, name)
-    if not isinstance(value, bool):
-        raise InputError(f"{type(config).__name__}.{name}: expected true or false, got {value!r}")
-
-
-def _nest(config: object, name: str, cls: type[Any]) -> None:
-    """Turn a mapping into the config dataclass ``cls``; refuse anything else that is not one."""
-    value = getattr(config, name)
-    if isinstance(value, Mapping):
-        object.__setattr__(config, name, from_mapping(cls, value))
-    elif not isinstance(value, cls):
-        where = f"{type(config).__name__}.{name}"
-        raise InputError(f"{where}: expected a {cls.__name__} or a mapping of its fields, got {value!r}")
-
-
-def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in choices:
-        raise InputError(
-            f"{type(config).__name__}.{name}: expected one of {', '.join(choices)}, got {value!r}"
-        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +34,7 @@ class PowerConfig:
 
     def __post_init__(self) -> None:
         for name in ("idle_w", "prefill_w", "decode_w"):
-            _check(self, name, 0.0, 1e6)
+            check(self, name, 0.0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -204,27 +85,27 @@ class InstanceConfig:
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        _nest(self, "latency", LatencyLaw)
-        _check_numbers(self, "cold_start_s", 10_000)
+        nest(self, "latency", LatencyLaw)
+        check_numbers(self, "cold_start_s", 10_000)
         if self.power is not None:
-            _nest(self, "power", PowerConfig)
+            nest(self, "power", PowerConfig)
         if self.usd_per_gpu_hour is not None:
-            _check(self, "usd_per_gpu_hour", 0.0, 1e6)
+            check(self, "usd_per_gpu_hour", 0.0, 1e6)
         for name in ("enable_chunked_prefill", "async_scheduling", "scheduler_reserve_full_isl"):
-            _check_bool(self, name)
-        _check(self, "num_gpu_blocks", 2, 2**31 - 1, integer=True)
-        _check(self, "block_size", 1, 1024, integer=True)
+            check_bool(self, name)
+        check(self, "num_gpu_blocks", 2, 2**31 - 1, integer=True)
+        check(self, "block_size", 1, 1024, integer=True)
         if self.block_size & (self.block_size - 1):
             raise InputError(
                 f"InstanceConfig.block_size: expected a power of two, as vLLM has, got {self.block_size}"
             )
-        _check(self, "max_num_seqs", 1, 2**20, integer=True)
-        _check(self, "max_num_batched_tokens", 1, 2**24, integer=True)
-        _check(self, "max_model_len", 2, 2**28, integer=True)
-        _check(self, "long_prefill_token_threshold", 0, 2**24, integer=True)
-        _check(self, "watermark", 0.0, 0.99)
-        _check(self, "gpus", 1, 1024, integer=True)
-        _check_choice(self, "scheduler", ("vllm", "vllm_v0", "sarathi"))
+        check(self, "max_num_seqs", 1, 2**20, integer=True)
+        check(self, "max_num_batched_tokens", 1, 2**24, integer=True)
+        check(self, "max_model_len", 2, 2**28, integer=True)
+        check(self, "long_prefill_token_threshold", 0, 2**24, integer=True)
+        check(self, "watermark", 0.0, 0.99)
+        check(self, "gpus", 1, 1024, integer=True)
+        check_choice(self, "scheduler", ("vllm", "vllm_v0", "sarathi"))
         if self.async_scheduling and self.scheduler != "vllm":
             raise InputError(f"InstanceConfig.async_scheduling: expected false, as {self.scheduler} has none")
         if self.max_num_seqs > self.max_num_batched_tokens:
@@ -280,6 +161,26 @@ class InstanceConfig:
 
         return from_mapping(cls, {**find_preset(model, gpu, tp).instance, **overrides})
 
+    @staticmethod
+    def expand(values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """The fields that a mapping stands for: those of the ``preset`` it names, and what differs from it.
+
+        Raises:
+            InputError: naming the field, if there is no such preset.
+        """
+        from preserve_gym.latency.presets import find_preset
+
+        if "preset" not in values:
+            return values
+        changes = dict(values)
+        preset = changes.pop("preset")
+        if not isinstance(preset, Mapping) or not {"model", "gpu"} <= set(preset) <= {"model", "gpu", "tp"}:
+            raise InputError(f"{where}.preset: expected model, gpu and, if it is not 1, tp, got {preset!r}")
+        for name in ("model", "gpu"):
+            if not isinstance(preset[name], str):
+                raise InputError(f"{where}.preset.{name}: expected a name, got {preset[name]!r}")
+        return {**find_preset(preset["model"], preset["gpu"], preset.get("tp", 1)).instance, **changes}
+
     @classmethod
     def from_file(cls, path: str | Path, **overrides: Any) -> InstanceConfig:
         """The instance in a file that ``python -m preserve_gym.latency fit`` wrote; fields can be overridden.
@@ -312,8 +213,8 @@ class SloConfig:
     def __post_init__(self) -> None:
         for name in ("ttft_s", "tpot_s", "normalized_latency_s"):
             if getattr(self, name) is not None:
-                _check(self, name, 0.0)
-        _check(self, "ttft_per_prompt_token_s", 0.0)
+                check(self, name, 0.0)
+        check(self, "ttft_per_prompt_token_s", 0.0)
         if self.ttft_s is None and self.tpot_s is not None:
             raise InputError(
                 "SloConfig.tpot_s: needs ttft_s, as its deadline starts at that of the first token"
@@ -351,13 +252,13 @@ class ClusterConfig:
     too_long: Literal["reject", "clip_prompt"] = "reject"
 
     def __post_init__(self) -> None:
-        _nest(self, "instance", InstanceConfig)
-        _nest(self, "slo", SloConfig)
-        _check(self, "min_instances", 1, 2**20, integer=True)
-        _check(self, "max_instances", self.min_instances, 2**20, integer=True)
+        nest(self, "instance", InstanceConfig)
+        nest(self, "slo", SloConfig)
+        check(self, "min_instances", 1, 2**20, integer=True)
+        check(self, "max_instances", self.min_instances, 2**20, integer=True)
         if self.cold_start_s is not None:
-            _check_numbers(self, "cold_start_s", 10_000)
-        _check_choice(self, "too_long", ("reject", "clip_prompt"))
+            check_numbers(self, "cold_start_s", 10_000)
+        check_choice(self, "too_long", ("reject", "clip_prompt"))
 
     @property
     def cold_starts_s(self) -> tuple[float, ...]:
@@ -437,23 +338,23 @@ class WorkloadConfig:
     predictor: str = "noisy"
 
     def __post_init__(self) -> None:
-        _check(self, "service_scale", 1e-6, 1e6)
-        _check(self, "rate_scale", 1e-6, 1e6)
+        check(self, "service_scale", 1e-6, 1e6)
+        check(self, "rate_scale", 1e-6, 1e6)
         self._make_transforms()
         if self.split is not None:
-            _check_choice(self, "split", SPLITS)
+            check_choice(self, "split", SPLITS)
         if self.split_s is not None:
             self._check_split_s()
-        _check(self, "split_gap_s", 0.0, 1e9)
-        _check(self, "seed", 0, 2**63 - 1, integer=True)
-        _check(self, "warmup_s", 0.0, 1e9)
+        check(self, "split_gap_s", 0.0, 1e9)
+        check(self, "seed", 0, 2**63 - 1, integer=True)
+        check(self, "warmup_s", 0.0, 1e9)
         for name in ("horizon_s", "evaluation_horizon_s"):
             if getattr(self, name) is not None:
-                _check(self, name, 1e-3, 1e9)
+                check(self, name, 1e-3, 1e9)
         if self.start_s is not None:
-            _check(self, "start_s", self.warmup_s, 1e9)
-        _check(self, "window_s", 1.0, 1e9)
-        _check(self, "forecast_windows", 1, 1000, integer=True)
+            check(self, "start_s", self.warmup_s, 1e9)
+        check(self, "window_s", 1.0, 1e9)
+        check(self, "forecast_windows", 1, 1000, integer=True)
 
     def _make_transforms(self) -> None:
         if isinstance(self.transforms, (str, Mapping)) or not isinstance(self.transforms, Sequence):
@@ -471,7 +372,7 @@ class WorkloadConfig:
 
     def _check_split_s(self) -> None:
         given = self.split_s
-        _check_numbers(self, "split_s", 2)
+        check_numbers(self, "split_s", 2)
         ends = self.split_s
         if not isinstance(ends, tuple) or len(ends) != 2 or not 0.0 < ends[0] < ends[1]:
             raise InputError(
@@ -524,4 +425,4 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name in ("scale", "violation_weight", "baseline_headroom"):
-            _check(self, name, 0.0, 1e9)
+            check(self, name, 0.0, 1e9)

@@ -176,7 +176,7 @@ def test_the_digest_is_that_of_every_column() -> None:
         ),
         (
             "cluster: {instance: {preset: {model: llama-2-7b, gpu: a100}, blocks: 1}}",
-            "bad.yaml: InstanceConfig.blocks: no such field",
+            "bad.yaml: ClusterConfig.instance.blocks: no such field",
         ),
     ],
 )

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig, changed
+from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig
+from preserve_gym.config_fields import changed
 from preserve_gym.envs.action import ScaleAction
 from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.reward import reward_parts

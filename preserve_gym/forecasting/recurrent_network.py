@@ -126,7 +126,7 @@ def train(
         seed: of the first weights and of the order of the windows.
 
     Raises:
-        InputError: if the loss is no longer finite.
+        ArithmeticError: if the loss is no longer finite.
     """
     import torch
 

@@ -84,29 +84,33 @@ def _run(arguments: Sequence[str] | None) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    forecasts, lengths = [], []
+    tables: dict[str, list[pd.DataFrame]] = {"forecasts": [], "lengths": []}
     names = tuple(dict.fromkeys((*REFERENCES, *options.forecasters)))
     with console.status("") as status:
         for workload in options.workloads:
             status.update(f"{workload}: loading")
             series = load_series(workload)
+            rows = []
             for name in names:
                 status.update(f"{workload}: {name}")
-                forecasts += forecast_rows(series, name, options.horizon)
+                rows += forecast_rows(series, name, options.horizon)
+            tables["forecasts"].append(add_ratio(pd.DataFrame(rows)))
+            _show(f"{workload}: forecasts", tables["forecasts"][-1], console)
         for scenario in options.length_scenarios:
             status.update(f"{scenario}: lengths")
-            lengths += length_rows(scenario, options.predictors)
-    tables = {"forecasts": add_ratio(pd.DataFrame(forecasts)), "lengths": pd.DataFrame(lengths)}
-    for title, table in tables.items():
-        if len(table):
-            _show(title, table, console)
+            tables["lengths"].append(pd.DataFrame(length_rows(scenario, options.predictors)))
+            _show(f"{scenario}: lengths", tables["lengths"][-1], console)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for title, table in tables.items():
-            table.to_csv(options.out / f"{title}.csv", index=False)
-        if len(tables["forecasts"]):
-            draw(tables["forecasts"], options.out / "forecasts.png")
+        _write(options.out, {title: pd.concat(parts) for title, parts in tables.items() if parts})
     return 0
+
+
+def _write(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for title, table in tables.items():
+        table.to_csv(folder / f"{title}.csv", index=False)
+    if "forecasts" in tables:
+        draw(tables["forecasts"], folder / "forecasts.png")
 
 
 def _check(options: Options) -> None:
@@ -178,8 +182,6 @@ def forecast_rows(series: Series, name: str, horizon: int) -> list[dict[str, Any
 
 def add_ratio(table: pd.DataFrame) -> pd.DataFrame:
     """With the MASE over that of the better of ``REFERENCES``, ``of_reference``."""
-    if not len(table):
-        return table
     keys = ["workload", "tokens"]
     best = table[table["forecaster"].isin(REFERENCES)].groupby(keys)["mase"].min().rename("reference")
     joined = table.join(best, on=keys)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from preserve_gym.errors import InputError
 from preserve_gym.traces import Trace
 from preserve_gym.traces.prefix_blocks import PrefixBlocks
+from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 Bounds = dict[str, tuple[float, float]]
 """Start and end of each split in seconds: train, validation and test, [start, end) each."""
@@ -81,7 +82,7 @@ def change_by_segment(trace: Trace, bounds: Bounds, change: Callable[[Trace, flo
         piece = trace.take(
             rows,
             arrival_s=np.minimum(trace.arrival_s[rows] - start_s, span_s),
-            clock_s=(trace.clock_s + start_s) % 86_400.0,
+            clock_s=(trace.clock_s + start_s) % SECONDS_PER_DAY,
             span_s=span_s,
         )
         changed = change(piece, start_s, k)

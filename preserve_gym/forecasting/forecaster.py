@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from preserve_gym.traces.trace import SECONDS_PER_DAY
+
 FloatArray = NDArray[np.float64]
-DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Forecaster(Protocol):
 
 def day_lag(days: int, window_s: float) -> int:
     """Windows in so many days, to the nearest window; at least one."""
-    return max(1, round(days * DAY_S / window_s))
+    return max(1, round(days * SECONDS_PER_DAY / window_s))
 
 
 def refit_period(window_s: float) -> int:
@@ -78,4 +79,4 @@ def refit_period(window_s: float) -> int:
 
 def seconds_of_day(window: NDArray[np.integer], window_s: float, clock_s: float) -> FloatArray:
     """Time of day at the start of windows, in seconds since midnight."""
-    return np.asarray((clock_s + np.asarray(window) * window_s) % DAY_S, np.float64)
+    return np.asarray((clock_s + np.asarray(window) * window_s) % SECONDS_PER_DAY, np.float64)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from preserve_gym.errors import InputError
 from preserve_gym.forecasting.forecaster import FloatArray
 from preserve_gym.traces import Trace
+from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 UNFINISHED_S = 60.0
 """So long before a boundary a request counts as not finished; most of a chat finish within a minute."""
@@ -39,7 +40,7 @@ def pending_tokens(
     Raises:
         InputError: on a length that is not finite and >= 0, or predictions of another number of requests.
     """
-    if not (math.isfinite(unfinished_s) and 0.0 <= unfinished_s <= 86_400.0):
+    if not (math.isfinite(unfinished_s) and 0.0 <= unfinished_s <= SECONDS_PER_DAY):
         raise InputError(f"forecast: unfinished_s: expected a number in [0, 86400], got {unfinished_s!r}")
     if np.shape(predicted_tokens) != (len(trace),):
         raise InputError(

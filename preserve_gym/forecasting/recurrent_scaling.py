@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from preserve_gym.forecasting.forecaster import DAY_S, FloatArray, seconds_of_day
+from preserve_gym.forecasting.forecaster import FloatArray, seconds_of_day
+from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 _INPUT_SPREADS = 4.0
 """Changes from window to window that become an input of 1: about the range of those over some hours."""
@@ -94,7 +95,7 @@ class RatioScaling:
         length = windows.shape[1]
         ratios = self._logs(windows, windows) / (_INPUT_SPREADS * self.spread)
         number = following[:, None] + np.arange(-length, 0)
-        phase = 2.0 * np.pi / DAY_S * seconds_of_day(number, self.window_s, self.clock_s)
+        phase = 2.0 * np.pi / SECONDS_PER_DAY * seconds_of_day(number, self.window_s, self.clock_s)
         waves = [wave(k * phase) for k in range(1, _HARMONICS + 1) for wave in (np.sin, np.cos)]
         return np.stack([ratios, *waves], axis=2).astype(np.float32)
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from preserve_gym.errors import InputError
 from preserve_gym.forecasting.forecaster import (
-    DAY_S,
     FloatArray,
     Prediction,
     day_lag,
@@ -22,6 +21,7 @@ from preserve_gym.forecasting.forecaster import (
     seconds_of_day,
 )
 from preserve_gym.forecasting.lag_features import log_offset
+from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 
 class SktimeForecaster:
@@ -100,7 +100,7 @@ class SktimeForecaster:
 
         first_window, window_s, clock_s = self._calendar
         time_s = seconds_of_day(first_window + np.arange(first, end), window_s, clock_s)
-        angle = 2 * np.pi * np.outer(time_s / DAY_S, np.arange(1, self._terms + 1))
+        angle = 2 * np.pi * np.outer(time_s / SECONDS_PER_DAY, np.arange(1, self._terms + 1))
         return pd.DataFrame(np.hstack([np.sin(angle), np.cos(angle)]), pd.RangeIndex(first, end))
 
 

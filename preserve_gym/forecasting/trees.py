@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
-from preserve_gym.forecasting.forecaster import DAY_S, FloatArray, Prediction, refit_period, seconds_of_day
+from preserve_gym.forecasting.forecaster import FloatArray, Prediction, refit_period, seconds_of_day
 from preserve_gym.forecasting.lag_features import first_row, lag_features, log_offset
+from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 _ROWS = 96
 
@@ -79,6 +80,6 @@ class Trees:
 
     def _rows(self, logs: FloatArray, origin: NDArray[np.integer], step: int) -> FloatArray:
         first_window, window_s, clock_s = self._calendar
-        angle = 2 * np.pi * seconds_of_day(first_window + origin + step, window_s, clock_s) / DAY_S
+        angle = 2 * np.pi * seconds_of_day(first_window + origin + step, window_s, clock_s) / SECONDS_PER_DAY
         lags = lag_features(logs, origin, step, window_s)
         return np.column_stack([lags, np.sin(angle), np.cos(angle)])

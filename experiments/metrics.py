@@ -56,7 +56,7 @@ def summarize(
     Args:
         requests: settled results of the requests that arrived in the scored part, columns as in
             ``preserve_gym.sim.Cluster.results``.
-        totals: ``preserve_gym.sim.cluster.TOTALS`` over the scored part.
+        totals: ``preserve_gym.sim.TOTALS`` over the scored part.
         horizon_s: length of the scored part.
         instance: what each instance of the cluster is.
 

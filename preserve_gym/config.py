@@ -410,19 +410,52 @@ class WorkloadConfig:
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Weights of the reward; ``preserve_gym.envs.reward`` gives the formula.
+    """Weights of the reward of ``Autoscale`` and ``Cluster``; ``preserve_gym.envs.reward`` gives the formula.
 
     Attributes:
         scale: of the whole, so that returns suit common learners.
-        violation_weight: cost of violating every request, in units of the cost of the largest fleet.
+        violation_weight: cost of violating every request, in units of the cost of the largest fleet; or a
+            lowest and a highest one > 0, between which each reset draws, evenly in the logarithm. The weight
+            is observed, so that one policy can learn a whole front of cost against attainment.
         baseline_headroom: the subtracted baseline cost, as a multiple of the forecast need; it does
             not depend on the actions.
     """
 
     scale: float = 0.05
-    violation_weight: float = 8.0
+    violation_weight: float | tuple[float, float] = 8.0
     baseline_headroom: float = 1.3
 
     def __post_init__(self) -> None:
-        for name in ("scale", "violation_weight", "baseline_headroom"):
+        check_numbers(self, "violation_weight", 2)
+        if isinstance(pair := self.violation_weight, tuple) and not (
+            len(pair) == 2 and 0 < pair[0] <= pair[1]
+        ):
+            raise InputError(
+                "RewardConfig.violation_weight: expected a number, or the lowest and the highest one, "
+                f"above 0, got {pair!r}"
+            )
+        for name in ("scale", "baseline_headroom"):
+            check(self, name, 0.0, 1e9)
+
+    @property
+    def violation_weights(self) -> tuple[float, float]:
+        """The lowest and the highest violation weight."""
+        weight = self.violation_weight
+        return weight if isinstance(weight, tuple) else (weight, weight)
+
+
+@dataclass(frozen=True)
+class RouteRewardConfig:
+    """Weights of the reward of ``Route``; ``preserve_gym.envs.route_reward`` gives the formula.
+
+    Attributes:
+        scale: of the whole, so that returns suit common learners.
+        violation_weight: cost of a violation, in latencies of an unloaded request.
+    """
+
+    scale: float = 0.05
+    violation_weight: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "violation_weight"):
             check(self, name, 0.0, 1e9)

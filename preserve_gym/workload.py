@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class Episode:
         start_s: start of the scored part.
         warmup_s: length of the unscored part before it.
         horizon_s: length of the scored part.
+        first_row: of the requests, in the whole trace.
     """
 
     trace: Trace
@@ -40,6 +42,7 @@ class Episode:
     start_s: float
     warmup_s: float
     horizon_s: float
+    first_row: int
 
 
 class Workload:
@@ -144,6 +147,7 @@ class Workload:
             start_s=start_s,
             warmup_s=config.warmup_s,
             horizon_s=horizon_s,
+            first_row=rows.start,
         )
 
     def _bounds_of(self, split: str | None) -> tuple[float, float]:
@@ -265,6 +269,20 @@ class Workload:
         return np.array(
             [last - first, prompt[last] - prompt[first], output[last] - output[first]], np.float64
         )
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What compiled code reads of the requests, for ``arrived``; not to be changed.
+
+        Returns:
+            ``arrival_s``, float64[n]; ``prompt_before`` and ``predicted_before``, tokens of the requests
+            before each one and of all, int64[n + 1].
+        """
+        prompt, predicted = self._before
+        return {
+            "arrival_s": np.ascontiguousarray(self.trace.arrival_s, np.float64),
+            "prompt_before": prompt,
+            "predicted_before": predicted,
+        }
 
     def profile(self, cluster: ClusterConfig) -> InstanceProfile:
         """What one instance of ``cluster`` serves of this workload's mix of lengths; cached."""

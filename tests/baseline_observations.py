@@ -20,6 +20,7 @@ PROFILE = InstanceProfile(
     total_tokens_per_s=1100.0,
     in_flight=20.0,
     unloaded_attainment=1.0,
+    unloaded_e2e_s=5.0,
 )
 WINDOW_S = 600.0
 

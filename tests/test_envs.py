@@ -1,25 +1,37 @@
-"""Every registered id, in every mode: Gymnasium's rules, SB3's rules, and our own contract."""
+"""Every registered id: Gymnasium's rules, SB3's rules, and our own contract."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import pandas as pd
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_checker import data_equivalence as equivalent
+from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, RecordEpisodeStatistics, TimeLimit
 
 import preserve_gym
-from preserve_gym import ClusterConfig, InputError, RewardConfig, Trace, Workload, WorkloadConfig
-from preserve_gym.envs.action import MAX_DELTA
-from preserve_gym.sim import TOTALS
-from preserve_gym.traces import synthetic_trace
+from preserve_gym import InputError, Trace, Workload, WorkloadConfig
+from preserve_gym.scenarios import load_scenario, scenario_names
+from tests.env_play import GENERAL_IDS, IDS, play
 
-IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("preserve/"))
-MODES = [(obs, action) for obs in ("flat", "dict") for action in ("delta", "target")]
+NAMES = ("Autoscale", "Cluster", "Route")
+MODES = [
+    ("preserve/Autoscale-v0", {"action_mode": "delta"}),
+    ("preserve/Autoscale-v0", {"action_mode": "target"}),
+    ("preserve/Autoscale-v0", {"reward": {"violation_weight": (1.0, 40.0)}}),
+    ("preserve/Cluster-v0", {}),
+    ("preserve/Route-v0", {}),
+    ("preserve/Route-v0", {"fleet": 3}),
+]
+EVERY_MODE = [
+    (env_id, {"obs_mode": mode, **options}) for env_id, options in MODES for mode in ("flat", "dict")
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,272 +40,205 @@ def workload() -> Workload:
     return Workload(WorkloadConfig(horizon_s=600.0, rate_scale=0.5))
 
 
-def make(workload: Any, env_id: str = "preserve/Autoscale-v0", **options: Any) -> gym.Env[Any, Any]:
-    return gym.make(env_id, workload=workload, **options)
-
-
-def play(env: gym.Env[Any, Any], seed: int, actions: Any = None) -> list[Any]:
-    """A whole episode with random or given actions: everything that the environment returns."""
-    env.action_space.seed(seed)
-    steps: list[Any] = [env.reset(seed=seed)]
-    ended = False
-    while not ended:
-        action = env.action_space.sample() if actions is None else actions
-        observation, reward, terminated, ended, info = env.step(action)
-        assert not terminated
-        steps.append((observation, reward, info))
-    return steps
+def steady_trace() -> Trace:
+    """Two requests a second, in waves, made by arithmetic alone."""
+    k = np.arange(4000)
+    return Trace(
+        arrival_s=k / 2.0 + 0.2 * np.sin(k / 50.0) + 1.0,
+        prompt_tokens=100 + k * 37 % 900,
+        output_tokens=20 + k * 61 % 300,
+        span_s=2100.0,
+    )
 
 
 def test_ids_are_registered_once() -> None:
-    assert IDS == ["preserve/Autoscale-v0"]
+    expected = {f"preserve/{name}-v0" for name in NAMES} | {
+        f"preserve/{name}-{scenario}-v0" for name in NAMES for scenario in scenario_names()
+    }
+    assert set(IDS) == expected
     preserve_gym.register()
-    assert sorted(env_id for env_id in gym.registry if env_id.startswith("preserve/")) == IDS
+    assert sum(env_id.startswith("preserve/") for env_id in gym.registry) == len(expected)
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
 def test_gymnasium_accepts_the_defaults(env_id: str) -> None:
     check_env(gym.make(env_id).unwrapped)
 
 
-@pytest.mark.parametrize(("obs_mode", "action_mode"), MODES)
-def test_gymnasium_accepts_every_mode(workload: Workload, obs_mode: str, action_mode: str) -> None:
-    env = make(workload, obs_mode=obs_mode, action_mode=action_mode, render_mode="ansi")
-    check_env(env.unwrapped, skip_render_check=True)
-    assert isinstance(env.unwrapped.render(), str)
-
-
-@pytest.mark.parametrize(("obs_mode", "action_mode"), MODES)
-def test_stable_baselines3_accepts_every_mode(workload: Workload, obs_mode: str, action_mode: str) -> None:
+@pytest.mark.parametrize(("env_id", "options"), EVERY_MODE)
+def test_checkers_accept_every_mode(workload: Workload, env_id: str, options: dict[str, Any]) -> None:
     sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
-    sb3.check_env(make(workload, obs_mode=obs_mode, action_mode=action_mode).unwrapped)
+    env = gym.make(env_id, workload=workload, **options).unwrapped
+    check_env(env, skip_render_check=True)
+    sb3.check_env(env)
 
 
-@pytest.mark.parametrize(("obs_mode", "action_mode"), MODES)
-def test_equal_seeds_give_equal_episodes(workload: Workload, obs_mode: str, action_mode: str) -> None:
-    options = {"obs_mode": obs_mode, "action_mode": action_mode}
-    one, other = (play(make(workload, **options), seed=5) for _ in range(2))
-    assert len(one) == 61
+@pytest.mark.parametrize(("env_id", "options"), EVERY_MODE)
+def test_equal_seeds_give_equal_episodes(workload: Workload, env_id: str, options: dict[str, Any]) -> None:
+    one, other = (play(gym.make(env_id, workload=workload, **options), seed=5, steps=1000) for _ in range(2))
+    assert len(one) >= 61
     assert equivalent(one, other, exact=True)
-    different = play(make(workload, **options), seed=6)
+    different = play(gym.make(env_id, workload=workload, **options), seed=6, steps=1000)
     assert not equivalent(one, different, exact=True)
 
 
-def test_an_episode_can_be_played_again(workload: Workload) -> None:
-    env = make(workload)
-    assert equivalent(play(env, seed=5), play(env, seed=5), exact=True)
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
+def test_an_episode_can_be_played_again(workload: Workload, env_id: str) -> None:
+    env = gym.make(env_id, workload=workload)
+    assert equivalent(play(env, seed=5, steps=200), play(env, seed=5, steps=200), exact=True)
 
 
-def test_environments_can_be_pickled_before_the_first_reset(workload: Workload) -> None:
-    env = make(workload)
-    copy = pickle.loads(pickle.dumps(env.unwrapped))
-    assert equivalent(play(env.unwrapped, seed=1), play(copy, seed=1), exact=True)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
+def test_copies_go_on_from_where_the_original_was(
+    workload: Workload, env_id: str, duplicate: Callable[[Any], Any]
+) -> None:
+    env = gym.make(env_id, workload=workload).unwrapped
+    assert equivalent(play(env, 1, steps=30), play(duplicate(env), 1, steps=30), exact=True)
+    twin = duplicate(env)
+    env.action_space.seed(7)
+    for _ in range(20):
+        action = env.action_space.sample()
+        assert equivalent(env.step(action), twin.step(action), exact=True)
+    # And neither moves the other.
+    before = env.cluster.time_s
+    twin.step(action)
+    assert env.cluster.time_s == before
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+@pytest.mark.slow
+def test_workers_of_their_own_play_the_same(context: str) -> None:
+    def make(env_id: str) -> Callable[[], gym.Env[Any, Any]]:
+        return lambda: gym.make(env_id, workload={"horizon_s": 60.0})
+
+    for env_id in GENERAL_IDS:
+        workers = gym.vector.AsyncVectorEnv([make(env_id)] * 2, context=context)
+        same = gym.vector.SyncVectorEnv([make(env_id)] * 2)
+        assert equivalent(workers.reset(seed=3)[0], same.reset(seed=3)[0], exact=True)
+        same.action_space.seed(0)
+        for _ in range(5):
+            actions = same.action_space.sample()
+            assert equivalent(workers.step(actions)[:4], same.step(actions)[:4], exact=True)
+        workers.close()
+
+
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
+def test_common_wrappers_fit(workload: Workload, env_id: str) -> None:
+    env = TimeLimit(gym.make(env_id, workload=workload), max_episode_steps=30)
+    env = NormalizeObservation(FrameStackObservation(RecordEpisodeStatistics(env), stack_size=4))
+    steps = play(env, seed=0)
+    assert len(steps) == 31
+    assert steps[-1][2]["episode"]["l"] == 30
+    assert steps[-1][2]["episode"]["r"] == pytest.approx(sum(reward for _, reward, _ in steps))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "digest"),
+    [
+        ("preserve/Autoscale-v0", "dd2b423db71e6d5b"),
+        ("preserve/Cluster-v0", "e7ccbfcf9b0aa194"),
+        ("preserve/Route-v0", "c9e48c2a4e90016e"),
+    ],
+)
+def test_golden_trajectory(env_id: str, digest: str) -> None:
+    """Another hash means a new version of the id, or a mistake."""
+    workload = Workload(WorkloadConfig(start_s=900.0, horizon_s=600.0, forecaster="naive"), steady_trace())
+    env = gym.make(env_id, workload=workload, cluster={"max_instances": 4}).unwrapped
+    observation, _ = env.reset(seed=0)
+    rows = [np.append(observation, 0.0)]
+    for k in range(60):
+        action = k * 7 % env.action_space.n if env_id != "preserve/Cluster-v0" else np.sin(k + np.arange(7))
+        observation, reward, *_ = env.step(action)
+        rows.append(np.append(observation, reward))
+    # Rounded, so that another processor's last bit is none of its business.
+    rounded = (np.round(np.array(rows), 3) + 0.0).astype("<f4")
+    assert hashlib.sha256(rounded.tobytes()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("obs_mode", ["flat", "dict"])
-def test_observations_stay_within_their_bounds(workload: Workload, obs_mode: str) -> None:
-    env = make(workload, obs_mode=obs_mode)
-    for seed in range(3):
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
+@pytest.mark.parametrize("load", ["usual", "overload", "none"])
+def test_observations_stay_within_their_bounds(env_id: str, obs_mode: str, load: str) -> None:
+    trace = steady_trace()
+    if load == "overload":
+        trace = Trace(trace.arrival_s / 4.0, trace.prompt_tokens * 4, trace.output_tokens * 4, span_s=2100.0)
+    if load == "none":
+        trace = Trace([5.0, 2090.0], [10, 10], [10, 10], span_s=2100.0)
+    workload = Workload(WorkloadConfig(start_s=310.0, horizon_s=600.0, forecaster="naive"), trace)
+    cluster = {"max_instances": 3, "slo": {"ttft_s": 20.0}}
+    env = gym.make(env_id, workload=workload, cluster=cluster, obs_mode=obs_mode)
+    for seed in range(2):
         for observation, *_ in play(env, seed):
             assert env.observation_space.contains(observation)
 
 
-def test_flat_features_move_and_are_named(workload: Workload) -> None:
-    env = make(workload)
-    observations = np.array([step[0] for seed in range(4) for step in play(env, seed)])
-    names = env.unwrapped.feature_names
-    assert observations.shape[1] == len(names) == len(set(names))
-    still = {name for name, column in zip(names, observations.T, strict=True) if np.ptp(column) == 0}
-    # Nothing drains long enough, nothing comes close to a full cache and nothing is late in these minutes.
-    assert still <= {"draining", "anticipated_overloaded", "ttft_misses", "attainment"}
+def check_scenario(scenario: str, data: Any) -> None:
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    workload = load_scenario(scenario).make_workload("train")
+    for name in NAMES:
+        env_id = f"preserve/{name}-{scenario}-v0"
+        env = gym.make(env_id, workload=workload)
+        check_env(env.unwrapped, skip_render_check=True)
+        sb3.check_env(env.unwrapped)
+        one, other = (play(gym.make(env_id, workload=workload), seed=2, steps=1000) for _ in range(2))
+        assert equivalent(one, other, exact=True)
+        envs = gym.make_vec(env_id, num_envs=20, workload=workload)
+        envs.action_space.seed(0)
+        envs.reset(seed=0)
+        space = envs.single_observation_space
+        for _ in range(500):
+            observations, rewards, *_ = envs.step(envs.action_space.sample())
+            assert np.isfinite(rewards).all()
+            assert ((space.low <= observations) & (observations <= space.high)).all()
+        envs.close()
 
 
-def test_the_reward_is_the_formula_of_its_docstring(workload: Workload) -> None:
-    weights = RewardConfig(scale=0.3, violation_weight=5.0, baseline_headroom=1.1)
-    cluster = ClusterConfig(max_instances=4)
-    # 9 s do not divide the horizon: the last interval is shorter.
-    options = {"initial_instances": 1, "action_mode": "target", "interval_s": 9.0}
-    env = make(workload, reward=weights, cluster=cluster, **options)
-    steps = play(env, seed=3, actions=np.array([-1.0], np.float32))
-    core = env.unwrapped
-    profile, forecast = core.profile, workload.forecast
-    infos = [info for *_, info in steps]
-    n = len(workload.trace) / workload.trace.span_s * 9.0
-    for before, info, (_, reward, _) in zip(infos[:-1], infos[1:], steps[1:], strict=True):
-        window = int(before["time_s"] // 600.0)
-        need = max(
-            forecast.prompt_tokens[window, 0] / 600.0 / profile.prompt_tokens_per_s,
-            forecast.output_tokens[window, 0] / 600.0 / profile.output_tokens_per_s,
-            (forecast.prompt_tokens[window, 0] + forecast.output_tokens[window, 0])
-            / 600.0
-            / profile.total_tokens_per_s,
-        )
-        duration_s = info["time_s"] - before["time_s"]
-        cost = -0.3 * (info["instance_s"] - 1.1 * need * duration_s) / (4 * 9.0)
-        slo = -0.3 * 5.0 * min(info["violations"] / n, 1.0)
-        assert info["reward_cost"] == pytest.approx(cost, rel=1e-9)
-        assert info["reward_slo"] == pytest.approx(slo, rel=1e-9)
-        assert reward == info["reward_cost"] + info["reward_slo"]
-    assert duration_s == pytest.approx(6.0)
-    totals = core.episode_totals()
-    assert totals["violations"] == sum(info["violations"] for info in infos[1:]) > 0
-    assert totals["instance_s"] == pytest.approx(sum(info["instance_s"] for info in infos[1:]))
-    assert totals.keys() == TOTALS.keys()
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", scenario_names())
+def test_every_id_of_a_scenario(scenario: str, data_dir: Any) -> None:
+    check_scenario(scenario, data_dir)
 
 
-def test_the_future_does_not_show_in_observations(monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = synthetic_trace("chat", duration_s=1800.0, mean_rate_rps=4.0)
-    config = WorkloadConfig(start_s=700.0, horizon_s=200.0, forecaster="naive")
-    first = Workload(config, trace)
-    options = {"obs_mode": "dict", "action_mode": "target", "initial_instances": 2}
-    env = make(first, cluster=ClusterConfig(max_instances=4), **options)
-    seen = play(env, seed=0)
-    env.unwrapped.results()
-    played = env.unwrapped.cluster.results()
-    # The same up to 900 s: then others arrive, and what is unfinished writes more than it would have.
-    rows = trace.row_range(400.0, 900.0)
-    unfinished = np.flatnonzero(played["completed_s"] > 900.0) + rows.start
-    assert len(played) == rows.stop - rows.start > len(unfinished) > 3
-    prompt_tokens, output_tokens = trace.prompt_tokens.copy(), trace.output_tokens.copy()
-    prompt_tokens[rows.stop :] *= 2
-    output_tokens[unfinished] += 500
-    monkeypatch.setattr("preserve_gym.workload.predict_lengths", lambda *_, **__: first.predicted_tokens)
-    other = Workload(config, Trace(trace.arrival_s, prompt_tokens, output_tokens, span_s=trace.span_s))
-    again = play(make(other, cluster=ClusterConfig(max_instances=4), **options), seed=0)
-    assert len(seen) == len(again) == 21
-    for (look, *_), (other_look, *_) in zip(seen, again, strict=True):
-        assert equivalent(look, other_look)
-
-
-def test_before_anything_has_happened() -> None:
-    trace = Trace(np.r_[np.arange(21.0), 60.0], [100] * 22, [10] * 22)
-    workload = Workload(WorkloadConfig(warmup_s=20.0, start_s=20.0, horizon_s=None), trace)
-    observation, _ = make(workload, obs_mode="dict").reset(seed=0)
-    # The trace is 20 s old: no rate is a mean over more.
-    np.testing.assert_array_equal(observation["request_rate"], [1.0] * 5)
-    env = make(workload)
-    attainment = env.unwrapped.feature_names.index("attainment")
-    looks = [look for look, *_ in play(env, seed=0, actions=MAX_DELTA)]
-    assert [look[attainment] for look in looks[2:4]] == [1.0, 1.0]  # nobody completed, nobody was late
-    # Who arrives at the very start, and at the very end, belongs to the episode.
-    assert env.unwrapped.results()["arrival_s"].tolist() == [20.0, 60.0]
-
-
-def test_results_hold_each_scored_request_once_and_decided(workload: Workload) -> None:
-    env = make(workload, initial_instances=1)
-    steps = play(env, seed=2, actions=MAX_DELTA)
-    results = env.unwrapped.results()
-    start_s, end_s = steps[0][1]["time_s"], steps[-1][2]["time_s"]
-    rows = workload.trace.row_range(start_s, end_s)
-    np.testing.assert_array_equal(results["arrival_s"], workload.trace.arrival_s[rows])
-    assert (results["completed_s"].notna() | results["rejected"]).all()
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
+def test_an_environment_must_be_reset_first(workload: Workload, env_id: str) -> None:
+    env = gym.make(env_id, workload=workload).unwrapped
     with pytest.raises(gym.error.ResetNeeded):
-        env.unwrapped.step(MAX_DELTA)
+        env.step(env.action_space.sample())
+    with pytest.raises(gym.error.ResetNeeded):
+        _ = env.cluster
+    play(env, seed=0)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(env.action_space.sample())
 
 
-@pytest.mark.parametrize("interval_s", [1.0, 7.0, 60.0, 1e6])
-def test_the_control_interval_changes_nothing_under_a_constant_policy(
-    workload: Workload, interval_s: float
-) -> None:
-    def results(interval_s: float) -> tuple[pd.DataFrame, dict[str, float]]:
-        env = make(workload, interval_s=interval_s, initial_instances=2)
-        play(env, seed=8, actions=MAX_DELTA)
-        return env.unwrapped.results(), env.unwrapped.episode_totals()
-
-    (one, one_totals), (other, other_totals) = results(10.0), results(interval_s)
-    pd.testing.assert_frame_equal(one, other, check_exact=True)
-    assert one_totals == pytest.approx(other_totals, rel=1e-12)
-
-
-def test_masks_leave_what_stays_within_the_bounds(workload: Workload) -> None:
-    env = make(
-        workload, cluster=ClusterConfig(min_instances=2, max_instances=5), initial_instances=3
-    ).unwrapped
-    env.reset(seed=0)
-    assert env.action_masks().tolist() == [False, True, True, True, True]
-    env.step(4)
-    assert env.action_masks().tolist() == [True, True, True, False, False]
-    _, _, _, _, info = env.step(4)
-    assert info["target"] == 5
-
-
-@pytest.mark.parametrize(("low", "high"), [(1, 16), (3, 3), (2, 7)])
-def test_targets_survive_the_way_through_the_action_space(workload: Workload, low: int, high: int) -> None:
-    cluster = ClusterConfig(min_instances=low, max_instances=high)
-    env = make(workload, cluster=cluster, action_mode="target").unwrapped
-    env.reset(seed=0)
-    for target in range(low, high + 1):
-        action = env.target_to_action(target)
-        assert env.action_space.contains(action)
-        assert env._action.to_target(action, current=low) == target
-    np.testing.assert_array_equal(env.target_to_action(0), env.target_to_action(low))
-    np.testing.assert_array_equal(env.target_to_action(99), env.target_to_action(high))
-
-
-def test_configurations_may_be_mappings() -> None:
-    env = gym.make(
-        "preserve/Autoscale-v0",
-        cluster={"max_instances": 3, "slo": {"ttft_s": 1.0}, "cold_start_s": 5.0},
-        workload={"trace": "synthetic-code", "horizon_s": 60.0},
-        reward={"scale": 1.0},
-    ).unwrapped
-    assert env.cluster_config.slo.ttft_s == 1.0
-    assert env.workload.config.trace == "synthetic-code"
-    assert env.reward_config.scale == 1.0
-
-
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"obs_mode": "image"}, "obs_mode: expected one of flat, dict, got 'image'"),
-        ({"action_mode": "absolute"}, "action_mode: expected one of delta, target, got 'absolute'"),
-        ({"interval_s": 0.0}, "interval_s: expected a finite number > 0, got 0.0"),
-        ({"interval_s": float("inf")}, "interval_s: expected a finite number > 0"),
-        ({"router": "fastest"}, "router: expected one of round-robin"),
-        ({"cluster": {"max_instance": 3}}, "ClusterConfig.max_instance: no such field"),
-        (
-            {"cluster": {"max_instances": 0}},
-            "ClusterConfig.max_instances: expected an integer in [1, 1048576], got 0",
-        ),
-        ({"cluster": {"slo": {"ttft_s": -1}}}, "SloConfig.ttft_s: expected a number >= 0, got -1"),
-        ({"cluster": 3}, "expected a ClusterConfig or a mapping of its fields, got 3"),
-        ({"initial_instances": 17}, "initial_instances: expected an integer in [1, 16], got 17"),
-        ({"workload": {"trace": "nowhere"}}, "trace 'nowhere'"),
-        ({"workload": {"horizon_s": 1e6}}, "trace 'synthetic-chat'"),
-        ({"workload": {"forecaster": "oracles"}}, "forecast"),
+        ({"start": 3.0}, "options: expected start_s"),
+        ({"start_s": -1.0}, "start_s: expected a number in"),
+        ({"start_s": True}, "start_s: expected a number in"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_at_construction(
-    workload: Workload, options: dict[str, Any], message: str
+def test_reset_options_that_do_not_fit_are_refused(
+    workload: Workload, env_id: str, options: dict[str, Any], message: str
 ) -> None:
-    from preserve_gym.envs.autoscale import AutoscaleEnv
-
-    with pytest.raises(InputError) as error:
-        AutoscaleEnv(**{"workload": workload, **options})
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=message):
+        gym.make(env_id, workload=workload).unwrapped.reset(options=options)
 
 
-def test_actions_outside_the_space_are_refused(workload: Workload) -> None:
-    env = make(workload).unwrapped
-    env.reset(seed=0)
-    for action in (5, -1, 2.5, None):
-        with pytest.raises(InputError, match="action: expected an integer in"):
-            env.step(action)
-    env = make(workload, action_mode="target").unwrapped
-    env.reset(seed=0)
-    for action in (np.array([np.nan], np.float32), np.zeros(2, np.float32)):
-        with pytest.raises(InputError, match="action: expected one finite number"):
-            env.step(action)
+@pytest.mark.parametrize("env_id", GENERAL_IDS)
+def test_unknown_options_are_refused(env_id: str) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'routr'"):
+        gym.make(env_id, routr="random")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'routr'"):
+        gym.make_vec(env_id, num_envs=2, routr="random")
 
 
-def test_ppo_trains_on_it(workload: Workload) -> None:
-    sb3 = pytest.importorskip("stable_baselines3")
-    import torch
-
-    torch.set_num_threads(1)
-    model = sb3.PPO("MlpPolicy", make(workload), n_steps=64, batch_size=32, n_epochs=1, seed=0, device="cpu")
-    model.learn(128)
-    observation, _ = make(workload).reset(seed=0)
-    action, _ = model.predict(observation)
-    assert 0 <= int(action) <= 2 * MAX_DELTA
+def test_environments_of_one_process_share_their_workload() -> None:
+    one = gym.make("preserve/Autoscale-v0", workload={"horizon_s": 61.0}).unwrapped
+    other = gym.make("preserve/Route-v0", workload={"horizon_s": 61.0}).unwrapped
+    different = gym.make("preserve/Route-v0", workload={"horizon_s": 62.0}).unwrapped
+    assert one.workload is other.workload
+    assert one.workload is not different.workload

@@ -22,7 +22,7 @@ from experiments.plan import Options, make_plan, parse
 from experiments.run import main
 from preserve_gym import InputError
 from preserve_gym.config import default_instance
-from preserve_gym.sim.cluster import TOTALS
+from preserve_gym.sim import TOTALS
 from preserve_gym.traces import DATASETS
 from preserve_gym.traces.generated import GENERATED
 

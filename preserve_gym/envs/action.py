@@ -1,4 +1,9 @@
-"""Actions of the autoscaler: how a number from a policy becomes a number of instances."""
+"""Actions: how what a policy gives becomes what a cluster is told.
+
+One rule for all: an action of the space that cannot be carried out is replaced by the nearest one that can
+(numbers beyond the bounds of a box are clipped, too); what is no action at all, by its shape, its type or a
+NaN, raises ``InputError``.
+"""
 
 from __future__ import annotations
 
@@ -9,58 +14,114 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
+from preserve_gym.sim.state import ROUTER_WEIGHTS
 
 ACTION_MODES = ("delta", "target")
+JOINT = "joint"
 MAX_DELTA = 2
+
+Ints = NDArray[np.int64]
 
 
 class ScaleAction:
     """Maps actions to target counts within ``[min_instances, max_instances]``.
 
     * ``delta``: ``Discrete(2*MAX_DELTA + 1)``; action ``a`` changes the target by ``a - MAX_DELTA``.
-      ``mask`` marks the changes that stay within the bounds; others are clipped.
+      ``masks`` marks the changes that stay within the bounds.
     * ``target``: ``Box(-1, 1, (1,), float32)``; -1 is ``min_instances``, 1 is ``max_instances``,
       rounded to the nearest count in between.
+    * ``joint``, of ``Cluster``: ``Box(-1, 1, (7,), float32)``; the first number changes the target by
+      ``MAX_DELTA`` times itself, rounded; the others are the weights of the router ``linear``, from -1 for a
+      weight of 0 to 1 for 1. All of them 0 counts as all of them 1.
     """
 
     def __init__(self, mode: str, min_instances: int, max_instances: int) -> None:
-        if mode not in ACTION_MODES:
+        if mode not in (*ACTION_MODES, JOINT):
             raise InputError(f"action_mode: expected one of {', '.join(ACTION_MODES)}, got {mode!r}")
         self.mode = mode
         self.min_instances = min_instances
         self.max_instances = max_instances
+        size = 1 + ROUTER_WEIGHTS if mode == JOINT else 1
         self.space: spaces.Space[Any] = (
-            spaces.Discrete(2 * MAX_DELTA + 1) if mode == "delta" else spaces.Box(-1.0, 1.0, (1,), np.float32)
+            spaces.Discrete(2 * MAX_DELTA + 1)
+            if mode == "delta"
+            else spaces.Box(-1.0, 1.0, (size,), np.float32)
         )
 
-    def to_target(self, action: Any, current: int) -> int:
-        """The target that ``action`` asks for while ``current`` instances are starting or ready.
+    def decode(self, actions: Any, current: Ints) -> tuple[Ints, NDArray[np.float64] | None]:
+        """What ``actions`` ask for.
+
+        Args:
+            actions: of n environments, with a leading axis.
+            current: instances starting or ready in each, int64[n].
+
+        Returns:
+            Targets, int64[n], and for ``joint`` the weights of the router, float64[n, 6].
 
         Raises:
-            InputError: if the action is not in the space (values outside [-1, 1] are clipped).
+            InputError: if one of them is no action.
         """
         if self.mode == "delta":
-            if not self.space.contains(action):
-                raise InputError(f"action: expected an integer in [0, {2 * MAX_DELTA}], got {action!r}")
-            target = current + int(action) - MAX_DELTA
-        else:
-            value = np.asarray(action, np.float64).reshape(-1)
-            if value.size != 1 or not np.isfinite(value[0]):
-                raise InputError(f"action: expected one finite number in [-1, 1], got {action!r}")
-            share = (min(max(float(value[0]), -1.0), 1.0) + 1.0) / 2.0
-            target = round(self.min_instances + share * (self.max_instances - self.min_instances))
-        return min(max(target, self.min_instances), self.max_instances)
+            targets = current + integers(actions, len(current), 2 * MAX_DELTA + 1) - MAX_DELTA
+            return np.clip(targets, self.min_instances, self.max_instances), None
+        values = numbers(actions, (len(current), *(self.space.shape or ())))
+        if self.mode == JOINT:
+            targets = current + np.rint(MAX_DELTA * values[:, 0]).astype(np.int64)
+            weights = (values[:, 1:] + 1.0) / 2.0
+            weights[~weights.any(axis=1)] = 1.0
+            return np.clip(targets, self.min_instances, self.max_instances), weights
+        share = (values[:, 0] + 1.0) / 2.0
+        span = self.max_instances - self.min_instances
+        return np.rint(self.min_instances + share * span).astype(np.int64), None
 
-    def from_target(self, target: int) -> NDArray[np.float32]:
-        """The action of mode ``target`` that asks for ``target`` instances, clipped to the bounds."""
-        return target_to_action(target, self.min_instances, self.max_instances)
+    def masks(self, current: Ints) -> NDArray[np.bool_]:
+        """Which changes of mode ``delta`` stay within the bounds; bool[n, 2*MAX_DELTA + 1].
 
-    def mask(self, current: int) -> NDArray[np.bool_]:
-        """Which changes of mode ``delta`` stay within the bounds; bool of shape (2*MAX_DELTA + 1,)."""
-        after = current + np.arange(-MAX_DELTA, MAX_DELTA + 1)
-        mask = (after >= self.min_instances) & (after <= self.max_instances)
-        mask[MAX_DELTA] = True
-        return mask
+        Raises:
+            InputError: in another mode.
+        """
+        if self.mode != "delta":
+            raise InputError("action_masks: exist for action_mode='delta' only")
+        after = current[:, None] + np.arange(-MAX_DELTA, MAX_DELTA + 1)
+        masks = (after >= self.min_instances) & (after <= self.max_instances)
+        masks[:, MAX_DELTA] = True
+        return masks
+
+
+def integers(actions: Any, n: int, size: int) -> Ints:
+    """``n`` integers in [0, size).
+
+    Raises:
+        InputError: if they are not.
+    """
+    values = np.asarray(actions)
+    if values.shape != (n,) or values.dtype.kind not in "iu":
+        raise InputError(f"action: expected an integer in [0, {size - 1}], got {_shown(actions, n)}")
+    wrong = (values < 0) | (values >= size)
+    if wrong.any():
+        raise InputError(f"action: expected an integer in [0, {size - 1}], got {values[wrong][0]}")
+    return values.astype(np.int64)
+
+
+def numbers(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Finite numbers of that shape, clipped to [-1, 1].
+
+    Raises:
+        InputError: if they are not.
+    """
+    try:
+        values = np.asarray(actions, np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != shape or not np.isfinite(values).all():
+        expected = "one finite number" if shape[1:] == (1,) else f"{shape[1]} finite numbers"
+        raise InputError(f"action: expected {expected} in [-1, 1], got {_shown(actions, shape[0])}")
+    return np.clip(values, -1.0, 1.0)
+
+
+def _shown(actions: Any, n: int) -> str:
+    one = actions[0] if n == 1 and isinstance(actions, list) and len(actions) == 1 else actions
+    return " ".join(repr(one).split())
 
 
 def target_to_action(target: int, min_instances: int, max_instances: int) -> NDArray[np.float32]:

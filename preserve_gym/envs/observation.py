@@ -1,8 +1,4 @@
-"""Observations of the autoscaler: physical quantities in a dict, or scaled features in a flat vector.
-
-Both hold only what a controller could know at that time: nothing depends on true output lengths of
-unfinished requests or on future arrivals (forecasts know what their forecaster knows).
-"""
+"""Observations of the autoscaler: physical quantities in a dict, or scaled features in a flat vector."""
 
 from __future__ import annotations
 
@@ -14,32 +10,30 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from preserve_gym.config import ClusterConfig
+from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.envs import physical
+from preserve_gym.envs.env_state import EnvState
+from preserve_gym.envs.physical import (
+    HUGE,
+    N_PER_INSTANCE,
+    RATE_SPANS_S,
+    RATES,
+    Layout,
+    Physical,
+    count_targets,
+    measure_instances,
+    measure_rates,
+    total_index,
+)
 from preserve_gym.errors import InputError
-from preserve_gym.sim import Snapshot
-from preserve_gym.sim.profile import InstanceProfile
-from preserve_gym.sim.state import DRAINING, READY, STARTING
+from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.routers import LINEAR_FEATURES
+from preserve_gym.sim.state import DRAINING, READY, STARTING, State
 from preserve_gym.traces.trace import SECONDS_PER_DAY
-from preserve_gym.workload import Workload
 
 OBS_MODES = ("flat", "dict")
-RATE_SPANS_S = np.array([10.0, 30.0, 60.0, 120.0, 300.0])
 OVERLOAD_SHARE = 0.1  # PreServe: an instance is overloaded above this share of its look-ahead window
-
-_HUGE = 1e15
-
-PER_INSTANCE = {
-    "state": 3.0,
-    "ready_in_s": _HUGE,
-    "running": _HUGE,
-    "waiting": _HUGE,
-    "queued_prefill_tokens": _HUGE,
-    "expected_tokens": _HUGE,
-    "kv_use": 1.0,
-    "anticipated_peak": _HUGE,
-    "anticipated_overload": 1.0,
-}
-"""Arrays over the slots, with their upper bounds; ``Snapshot`` says what they are."""
+CORRECTION_POWER = 0.7  # of the recent rate over the forecast, in the feature corrected_need
 
 INTERVAL_COUNTS = (
     "arrived",
@@ -55,23 +49,27 @@ INTERVAL_COUNTS = (
 """Totals whose change over the last control interval is observed; ``TOTALS`` says what they are."""
 
 SCALARS = {
-    "time_s": _HUGE,
-    "time_of_day_s": SECONDS_PER_DAY,
-    "target": _HUGE,
-    "window_s": _HUGE,
+    **physical.SCALARS,
+    "target": HUGE,
+    "window_s": HUGE,
     "window_elapsed": 1.0,
-    "mean_ttft_s": _HUGE,
-    "mean_tpot_s": _HUGE,
-    **dict.fromkeys(INTERVAL_COUNTS, _HUGE),
+    "mean_ttft_s": HUGE,
+    "mean_tpot_s": HUGE,
+    "violation_weight": HUGE,
+    **dict.fromkeys(INTERVAL_COUNTS, HUGE),
 }
-RATES = ("request_rate", "prompt_token_rate", "output_token_rate")
 FORECASTS = ("forecast_prompt_tokens", "forecast_output_tokens")
 
-Physical = dict[str, NDArray[np.float64]]
+_COUNTED = tuple(total_index(name) for name in INTERVAL_COUNTS)
+_COMPLETED, _COMPLIANT = total_index("completed"), total_index("compliant")
+_OUTPUT_TOKENS, _FIRST_TOKENS = total_index("output_tokens"), total_index("first_tokens")
+_TTFT_SUM_S, _DECODE_SUM_S = total_index("ttft_sum_s"), total_index("decode_sum_s")
+_ARRIVED, _TTFT_MISSES = total_index("arrived"), total_index("ttft_misses")
+_ROLLING = RATE_SPANS_S.index(120.0)  # the span of the recent load
 
 
 class ScaleObservation:
-    """Builds observations in one of two modes.
+    """Spaces and names of the observation of one control interval.
 
     ``dict``: float64 arrays in physical units, one level deep (see ``PER_INSTANCE``, ``SCALARS``,
     ``RATES``, ``FORECASTS``). Scalars have shape (1,), rates (5,) over the last 10, 30, 60, 120 and
@@ -79,160 +77,239 @@ class ScaleObservation:
 
     ``flat``: float32 vector of ``feature_names``, scaled: loads in *instance-equivalents*, that is the
     instances that would serve them at the profiled capacity, over ``max_instances``; bounds are true.
+
+    Args:
+        mode: ``flat`` or ``dict``.
+        sets_weights: the action sets the weights of the router, so they are observed, too.
     """
 
     def __init__(
-        self, mode: str, cluster: ClusterConfig, workload: Workload, profile: InstanceProfile
+        self, mode: str, cluster: ClusterConfig, workload: WorkloadConfig, sets_weights: bool = False
     ) -> None:
         if mode not in OBS_MODES:
             raise InputError(f"obs_mode: expected one of {', '.join(OBS_MODES)}, got {mode!r}")
         self.mode = mode
-        self._cluster = cluster
-        self._workload = workload
-        self._profile = profile
-        slo = cluster.slo
-        self._ttft_scale_s = slo.ttft_s or slo.normalized_latency_s or 1.0
-        self._tpot_scale_s = slo.tpot_s or slo.normalized_latency_s or 1.0
-        self._bounds = self._feature_bounds()
-        self.feature_names: tuple[str, ...] = tuple(self._bounds)
-        self.space: spaces.Space[Any] = self._flat_space() if mode == "flat" else self._dict_space()
-
-    def build(
-        self, snapshot: Snapshot, interval: Mapping[str, float], last_target: int
-    ) -> NDArray[np.float32] | Physical:
-        """The observation at a snapshot.
-
-        Args:
-            snapshot: the cluster now.
-            interval: change of each of ``TOTALS`` over the last control interval.
-            last_target: the target before the last action.
-        """
-        physical = self._physical(snapshot, interval)
-        return physical if self.mode == "dict" else self._flat(physical, last_target)
-
-    def _dict_space(self) -> spaces.Dict:
-        n, windows = self._cluster.max_instances, self._workload.config.forecast_windows
-
-        def box(size: int, high: float) -> spaces.Box:
-            return spaces.Box(0.0, high, (size,), np.float64)
-
-        return spaces.Dict(
+        windows = workload.forecast_windows
+        weights = {"router_weights": (len(LINEAR_FEATURES), 1.0)} if sets_weights else {}
+        self.layout = Layout(
             {
-                **{name: box(n, high) for name, high in PER_INSTANCE.items()},
-                **{name: box(1, high) for name, high in SCALARS.items()},
-                **{name: box(len(RATE_SPANS_S), _HUGE) for name in RATES},
-                **{name: box(windows, _HUGE) for name in FORECASTS},
+                **physical.quantities_of(cluster.max_instances),
+                **physical.scalar(SCALARS),
+                **{name: (len(RATE_SPANS_S), HUGE) for name in RATES},
+                **dict.fromkeys(FORECASTS, (windows, HUGE)),
+                **weights,
             }
         )
+        bounds = _feature_bounds(windows, sets_weights)
+        self.feature_names: tuple[str, ...] = tuple(bounds)
+        self.low, self.high = np.array(list(bounds.values()), np.float32).T.copy()
+        flat = spaces.Box(self.low, self.high, dtype=np.float32)
+        self.space: spaces.Space[Any] = flat if mode == "flat" else self.layout.space
 
-    def _physical(self, snapshot: Snapshot, interval: Mapping[str, float]) -> Physical:
-        now = snapshot.time_s
-        prompt, output, elapsed = self._workload.forecast_at(now)
-        rates = self._workload.arrived(now, RATE_SPANS_S) / np.minimum(RATE_SPANS_S, max(now, 1e-9))
-        decoded = interval["output_tokens"] - interval["completed"]
-        scalars = {
-            "time_s": now,
-            "time_of_day_s": (self._workload.trace.clock_s + now) % SECONDS_PER_DAY,
-            "target": snapshot.target,
-            "window_s": self._workload.config.window_s,
-            "window_elapsed": elapsed,
-            "mean_ttft_s": interval["ttft_sum_s"] / max(interval["first_tokens"], 1),
-            "mean_tpot_s": interval["decode_sum_s"] / max(decoded, 1),
-            **{name: interval[name] for name in INTERVAL_COUNTS},
-        }
-        return {
-            **{name: getattr(snapshot, name).astype(np.float64) for name in PER_INSTANCE},
-            **{name: np.array([value], np.float64) for name, value in scalars.items()},
-            **dict(zip(RATES, rates, strict=True)),
-            "forecast_prompt_tokens": prompt,
-            "forecast_output_tokens": output,
-        }
+    def of(self, state: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | Physical:
+        """The observation in arrays ``physical`` and ``flat``, of one environment or many; a copy."""
+        return state["flat"].copy() if self.mode == "flat" else self.layout.named(state["physical"])
 
-    def _feature_bounds(self) -> dict[str, tuple[float, float]]:
-        spans = [f"{span:g}s" for span in RATE_SPANS_S]
-        windows = range(self._workload.config.forecast_windows)
-        return {
-            **dict.fromkeys(("ready", "starting", "draining", "target"), (0.0, 1.0)),
-            **{f"starting_ready_in_third_{third}": (0.0, 1.0) for third in (1, 2, 3)},
-            "last_change": (-1.0, 1.0),
-            **{f"load_{span}": (0.0, 4.0) for span in spans},
-            **{f"request_load_{span}": (0.0, 4.0) for span in spans},
-            **{f"forecast_load_window_{k}": (0.0, 4.0) for k in windows},
-            "forecast_load_after_cold_start": (0.0, 4.0),
-            "recent_over_forecast": (0.0, 4.0),
-            "last_window_over_forecast": (0.0, 4.0),
-            "window_elapsed": (0.0, 1.0),
-            **dict.fromkeys(("running", "waiting", "queued_prefill"), (0.0, 4.0)),
-            **dict.fromkeys(("kv_use_mean", "kv_use_max"), (0.0, 1.0)),
-            **dict.fromkeys(("anticipated_peak_mean", "anticipated_peak_max"), (0.0, 4.0)),
-            "anticipated_overloaded": (0.0, 1.0),
-            **dict.fromkeys(("attainment", "ttft_misses"), (0.0, 1.0)),
-            **dict.fromkeys(("ttft", "tpot"), (0.0, 4.0)),
-            **dict.fromkeys(("day_sin", "day_cos"), (-1.0, 1.0)),
-        }
 
-    def _flat_space(self) -> spaces.Box:
-        low, high = np.array(list(self._bounds.values()), np.float32).T
-        return spaces.Box(low, high, dtype=np.float32)
+def _feature_bounds(windows: int, sets_weights: bool) -> dict[str, tuple[float, float]]:
+    spans = [f"{span:g}s" for span in RATE_SPANS_S]
+    weights = [f"router_weight_{name.replace(' ', '_')}" for name in LINEAR_FEATURES]
+    return {
+        **dict.fromkeys(("ready", "starting", "draining", "target"), (0.0, 1.0)),
+        **{f"starting_ready_in_third_{third}": (0.0, 1.0) for third in (1, 2, 3)},
+        "last_change": (-1.0, 1.0),
+        **{f"load_{span}": (0.0, 4.0) for span in spans},
+        **{f"request_load_{span}": (0.0, 4.0) for span in spans},
+        **{f"forecast_load_window_{k}": (0.0, 4.0) for k in range(windows)},
+        "forecast_load_after_cold_start": (0.0, 4.0),
+        "recent_over_forecast": (0.0, 4.0),
+        "corrected_need": (0.0, 4.0),
+        "last_window_over_forecast": (0.0, 4.0),
+        "window_elapsed": (0.0, 1.0),
+        **dict.fromkeys(("running", "waiting", "queued_prefill"), (0.0, 4.0)),
+        **dict.fromkeys(("kv_use_mean", "kv_use_max"), (0.0, 1.0)),
+        **dict.fromkeys(("anticipated_peak_mean", "anticipated_peak_max"), (0.0, 4.0)),
+        "anticipated_overloaded": (0.0, 1.0),
+        **dict.fromkeys(("attainment", "ttft_misses"), (0.0, 1.0)),
+        **dict.fromkeys(("ttft", "tpot"), (0.0, 4.0)),
+        **dict.fromkeys(("day_sin", "day_cos"), (-1.0, 1.0)),
+        "log10_violation_weight": (-2.0, 4.0),
+        **(dict.fromkeys(weights, (0.0, 1.0)) if sets_weights else {}),
+    }
 
-    def _flat(self, o: Physical, last_target: int) -> NDArray[np.float32]:
-        profile, largest = self._profile, self._cluster.max_instances
-        longest_cold_start_s = max(*self._cluster.cold_starts_s, 1e-9)
-        mean_cold_start_s = max(self._cluster.mean_cold_start_s, 1e-9)
-        ready = o["state"] == READY
-        starting = o["state"] == STARTING
-        serving = max(int(ready.sum()), 1)
-        third = np.ceil(3.0 * o["ready_in_s"][starting] / longest_cold_start_s)
-        now, window_s = o["time_s"][0], o["window_s"][0]
-        load = profile.need(o["prompt_token_rate"], o["output_token_rate"])
-        forecast = profile.need(
-            o["forecast_prompt_tokens"] / window_s, o["forecast_output_tokens"] / window_s
-        )
-        after = min(int(o["window_elapsed"][0] + mean_cold_start_s / window_s), len(forecast) - 1)
-        angle = 2.0 * math.pi * o["time_of_day_s"][0] / SECONDS_PER_DAY
-        queued = o["queued_prefill_tokens"].sum() / (serving * profile.prompt_tokens_per_s)
-        kv_use = o["kv_use"][ready] if ready.any() else np.zeros(1)
-        peaks = o["anticipated_peak"][ready] if ready.any() else np.zeros(1)
-        values = [
-            ready.sum() / largest,
-            starting.sum() / largest,
-            (o["state"] == DRAINING).sum() / largest,
-            o["target"][0] / largest,
-            *((third == k).sum() / largest for k in (1, 2, 3)),
-            (o["target"][0] - last_target) / largest,
-            *(load / largest),
-            *(o["request_rate"] / profile.requests_per_s / largest),
-            *(forecast / largest),
-            forecast[after] / largest,
-            load[3] / max(forecast[0], 1e-9),
-            self._last_window_over_forecast(now),
-            o["window_elapsed"][0],
-            o["running"].sum() / (serving * profile.in_flight),
-            o["waiting"].sum() / (serving * profile.in_flight),
-            queued / self._ttft_scale_s,
-            kv_use.mean(),
-            kv_use.max(),
-            peaks.mean(),
-            peaks.max(),
-            (o["anticipated_overload"] > OVERLOAD_SHARE).sum() / largest,
-            o["compliant"][0] / o["completed"][0] if o["completed"][0] else 1.0,
-            o["ttft_misses"][0] / max(o["arrived"][0], 1.0),
-            o["mean_ttft_s"][0] / self._ttft_scale_s,
-            o["mean_tpot_s"][0] / self._tpot_scale_s,
-            math.sin(angle),
-            math.cos(angle),
-        ]
-        space = self._bounds.values()
-        clipped = [min(max(float(v), low), high) for v, (low, high) in zip(values, space, strict=True)]
-        return np.array(clipped, np.float32)
 
-    def _last_window_over_forecast(self, now: float) -> float:
-        """Measured over forecast load of the last closed window; 1 before there is one."""
-        window_s = self._workload.config.window_s
-        k = int((now + 1e-9) / window_s) - 1
-        if k < 0:
-            return 1.0
-        measured = self._workload.arrived((k + 1) * window_s, np.array([window_s]))[1:, 0] / window_s
-        prompt, output, _ = self._workload.forecast_at(k * window_s)
-        forecast = float(self._profile.need(prompt[0] / window_s, output[0] / window_s))
-        return float(self._profile.need(*measured)) / max(forecast, 1e-9)
+@kernel
+def observe(s: State, e: EnvState) -> None:
+    """Fill ``e.physical`` and ``e.flat``, from ``e.before`` and ``e.now``."""
+    c, now = e.constants[0], s.totals[0].now_s
+    measure_instances(s, e)
+    scalars = N_PER_INSTANCE * len(s.instances)
+    row, elapsed = forecast_row(e, now)
+    rates = _measure_scalars(s, e, scalars, elapsed)
+    last = e.episode[0].first_row + s.totals[0].next_request
+    forecasts = measure_rates(e, rates, now, last)
+    for k in range(c.horizon):
+        e.physical[forecasts + k] = e.forecast_prompt[row * c.horizon + k]
+        e.physical[forecasts + c.horizon + k] = e.forecast_output[row * c.horizon + k]
+    if c.sets_weights == 1:
+        for k in range(len(e.weights)):
+            e.physical[forecasts + 2 * c.horizon + k] = e.weights[k]
+    _scale_features(s, e, row, elapsed, scalars, rates)
+
+
+@kernel
+def forecast_row(e: EnvState, time_s: float) -> tuple[int, float]:
+    """The row of the forecast in force at a time, and the share of its window that has passed, in [0, 1)."""
+    # Decimal fractions of a window must not fall short of its boundary.
+    position = (time_s + 1e-9) / e.constants[0].window_s
+    row = min(int(position), len(e.needs) // e.constants[0].horizon - 1)
+    elapsed = min(max(position - row, 0.0), 1.0)
+    return row, 0.0 if elapsed < 1e-8 else elapsed
+
+
+@kernel
+def _measure_scalars(s: State, e: EnvState, at: int, elapsed: float) -> int:
+    """Write ``SCALARS`` from position ``at`` on; return the position behind them."""
+    c, out, now = e.constants[0], e.physical, s.totals[0].now_s
+    first_tokens = e.now[_FIRST_TOKENS] - e.before[_FIRST_TOKENS]
+    decoded = e.now[_OUTPUT_TOKENS] - e.before[_OUTPUT_TOKENS] - (e.now[_COMPLETED] - e.before[_COMPLETED])
+    out[at] = now
+    out[at + 1] = (c.clock_s + now) % SECONDS_PER_DAY
+    out[at + 2] = count_targets(s)
+    out[at + 3] = c.window_s
+    out[at + 4] = elapsed
+    out[at + 5] = (e.now[_TTFT_SUM_S] - e.before[_TTFT_SUM_S]) / max(first_tokens, 1.0)
+    out[at + 6] = (e.now[_DECODE_SUM_S] - e.before[_DECODE_SUM_S]) / max(decoded, 1.0)
+    out[at + 7] = e.episode[0].violation_weight
+    for k in range(len(_COUNTED)):
+        out[at + 8 + k] = e.now[_COUNTED[k]] - e.before[_COUNTED[k]]
+    return at + 8 + len(_COUNTED)
+
+
+@kernel
+def need(e: EnvState, prompt_tokens_per_s: float, output_tokens_per_s: float) -> float:
+    """Instances that a load needs, not rounded, as in ``InstanceProfile.need``."""
+    c = e.constants[0]
+    by_phase = max(prompt_tokens_per_s / c.prompt_tokens_per_s, output_tokens_per_s / c.output_tokens_per_s)
+    return max(by_phase, (prompt_tokens_per_s + output_tokens_per_s) / c.total_tokens_per_s)
+
+
+@kernel
+def _scale_features(s: State, e: EnvState, row: int, elapsed: float, scalars: int, rates: int) -> None:
+    """Fill ``e.flat`` from ``e.physical``; in the order of ``_feature_bounds``."""
+    c, o, out = e.constants[0], e.physical, e.flat
+    episode, largest = e.episode[0], float(len(s.instances))
+    target = o[scalars + 2]
+    at = _fleet_features(s, e, target, 0)
+    spans = len(RATE_SPANS_S)
+    recent = 0.0
+    for k in range(spans):
+        load = need(e, o[rates + spans + k], o[rates + 2 * spans + k])
+        if k == _ROLLING:
+            recent = load
+        out[at + k] = load / largest
+        out[at + spans + k] = o[rates + k] / c.requests_per_s / largest
+    at += 2 * spans
+    first = row * c.horizon
+    for k in range(c.horizon):
+        out[at + k] = e.needs[first + k] / largest
+    at += c.horizon
+    after = min(int(elapsed + max(c.mean_cold_start_s, 1e-9) / c.window_s), c.horizon - 1)
+    ratio = min(recent / max(e.needs[first], 1e-9), 1e6)
+    out[at] = e.needs[first + after] / largest
+    out[at + 1] = ratio
+    out[at + 2] = e.needs[first + after] * ratio**CORRECTION_POWER / largest
+    out[at + 3] = _last_window_over_forecast(e, s.totals[0].now_s)
+    out[at + 4] = elapsed
+    at = _load_features(s, e, at + 5)
+    completed, arrived = e.now[_COMPLETED] - e.before[_COMPLETED], e.now[_ARRIVED] - e.before[_ARRIVED]
+    out[at] = (e.now[_COMPLIANT] - e.before[_COMPLIANT]) / completed if completed > 0.0 else 1.0
+    out[at + 1] = (e.now[_TTFT_MISSES] - e.before[_TTFT_MISSES]) / max(arrived, 1.0)
+    out[at + 2] = o[scalars + 5] / c.ttft_scale_s
+    out[at + 3] = o[scalars + 6] / c.tpot_scale_s
+    angle = 2.0 * math.pi * o[scalars + 1] / SECONDS_PER_DAY
+    out[at + 4] = math.sin(angle)
+    out[at + 5] = math.cos(angle)
+    out[at + 6] = math.log10(max(episode.violation_weight, 1e-2))
+    if c.sets_weights == 1:
+        for k in range(len(e.weights)):
+            out[at + 7 + k] = e.weights[k]
+    clip_features(e)
+
+
+@kernel
+def clip_features(e: EnvState) -> None:
+    """Bring every feature within its bounds."""
+    for k in range(len(e.flat)):
+        e.flat[k] = min(max(e.flat[k], e.low[k]), e.high[k])
+
+
+@kernel
+def _fleet_features(s: State, e: EnvState, target: float, at: int) -> int:
+    out, largest = e.flat, float(len(s.instances))
+    cold_start_s = max(e.constants[0].mean_cold_start_s, 1e-9)
+    for k in range(7):
+        out[at + k] = 0.0
+    for i in range(len(s.instances)):
+        state = s.instances[i].state
+        if state == READY:
+            out[at] += 1.0
+        elif state == STARTING:
+            out[at + 1] += 1.0
+            # One that is overdue counts as about to be ready.
+            third = int(math.ceil(3.0 * e.physical[len(s.instances) + i] / cold_start_s))
+            out[at + 3 + min(max(third, 1), 3)] += 1.0
+        elif state == DRAINING:
+            out[at + 2] += 1.0
+    out[at + 3] = target
+    for k in range(7):
+        out[at + k] /= largest
+    out[at + 7] = (target - e.episode[0].last_target) / largest
+    return at + 8
+
+
+@kernel
+def _load_features(s: State, e: EnvState, at: int) -> int:
+    c, o, out, n = e.constants[0], e.physical, e.flat, len(s.instances)
+    running, waiting, queued, serving, overloaded = 0.0, 0.0, 0.0, 0, 0
+    kv_sum, kv_max, peak_sum, peak_max = 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        running += o[2 * n + i]
+        waiting += o[3 * n + i]
+        queued += o[4 * n + i]
+        overloaded += o[8 * n + i] > OVERLOAD_SHARE
+        if s.instances[i].state == READY:
+            serving += 1
+            kv_sum += o[6 * n + i]
+            kv_max = max(kv_max, o[6 * n + i])
+            peak_sum += o[7 * n + i]
+            peak_max = max(peak_max, o[7 * n + i])
+    served_by = max(serving, 1)
+    out[at] = running / (served_by * c.profiled_in_flight)
+    out[at + 1] = waiting / (served_by * c.profiled_in_flight)
+    out[at + 2] = queued / (served_by * c.prompt_tokens_per_s) / c.ttft_scale_s
+    out[at + 3] = kv_sum / served_by
+    out[at + 4] = kv_max
+    out[at + 5] = peak_sum / served_by
+    out[at + 6] = peak_max
+    out[at + 7] = overloaded / n
+    return at + 8
+
+
+@kernel
+def _last_window_over_forecast(e: EnvState, now: float) -> float:
+    """Measured over forecast load of the last closed window; 1 before there is one."""
+    c, episode = e.constants[0], e.episode[0]
+    k = int((now + 1e-9) / c.window_s) - 1
+    if k < 0:
+        return 1.0
+    if k != episode.closed_window:
+        n = len(e.arrival_s)
+        last = physical.first_since(e.arrival_s, (k + 1) * c.window_s, n)
+        first = physical.first_since(e.arrival_s, k * c.window_s, last)
+        prompt = (e.prompt_before[last] - e.prompt_before[first]) / c.window_s
+        output = (e.predicted_before[last] - e.predicted_before[first]) / c.window_s
+        row = min(k, len(e.needs) // c.horizon - 1)
+        episode.closed_window = k
+        episode.closed_ratio = need(e, prompt, output) / max(e.needs[row * c.horizon], 1e-9)
+    return episode.closed_ratio

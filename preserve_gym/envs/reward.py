@@ -10,6 +10,7 @@
 * ``baseline_s = baseline_headroom * forecast need * duration of the interval``: a cost that no action
   changes. Subtracting it moves no optimum, but makes returns comparable between busy and quiet hours;
 * ``violations``: requests whose first missed deadline passed in the interval, each counted once;
+* ``violation_weight``: that of the configuration, or the one drawn for the episode;
 * ``n = mean request rate of the workload * interval_s``, a constant. A realised count would pay a
   policy for quiet intervals; the cap keeps one collapse from drowning everything else.
 
@@ -22,32 +23,31 @@ certain and an instance as long as it is billed.
 
 from __future__ import annotations
 
-from preserve_gym.config import RewardConfig
+from preserve_gym.envs.env_state import EnvState
+from preserve_gym.envs.physical import total_index
+from preserve_gym.sim.jit import kernel
+from preserve_gym.sim.state import State
+
+_INSTANCE_S, _VIOLATIONS = total_index("instance_s"), total_index("violations")
 
 
-def reward_parts(
-    config: RewardConfig,
-    *,
-    instance_s: float,
-    baseline_instances: float,
-    violations: int,
-    requests_per_interval: float,
-    max_instances: int,
-    interval_s: float,
-    duration_s: float,
-) -> tuple[float, float]:
-    """``reward_cost`` and ``reward_slo`` of one interval.
+@kernel
+def reward_cost(s: State, e: EnvState, baseline_instances: float, duration_s: float) -> float:
+    """Of the interval from ``e.before`` to ``e.now``.
 
     Args:
-        instance_s: instance-seconds billed in the interval.
-        baseline_instances: forecast need, in instances; not rounded.
-        violations: SLO violations charged in the interval.
-        requests_per_interval: the constant ``n``.
-        max_instances: largest fleet.
-        interval_s: nominal length of an interval.
-        duration_s: its actual length; the last of an episode may be shorter.
+        baseline_instances: the forecast need, not rounded.
+        duration_s: of the interval; the last of an episode may be shorter than the others.
     """
-    baseline_s = config.baseline_headroom * baseline_instances * duration_s
-    cost = (instance_s - baseline_s) / (max_instances * interval_s)
-    missed = min(violations / requests_per_interval, 1.0)
-    return -config.scale * cost, -config.scale * config.violation_weight * missed
+    c = e.constants[0]
+    instance_s = e.now[_INSTANCE_S] - e.before[_INSTANCE_S]
+    baseline_s = c.baseline_headroom * baseline_instances * duration_s
+    return -c.scale * ((instance_s - baseline_s) / (len(s.instances) * c.interval_s))
+
+
+@kernel
+def reward_slo(e: EnvState) -> float:
+    """Of the interval from ``e.before`` to ``e.now``."""
+    c = e.constants[0]
+    missed = min((e.now[_VIOLATIONS] - e.before[_VIOLATIONS]) / c.requests_per_interval, 1.0)
+    return -c.scale * e.episode[0].violation_weight * missed

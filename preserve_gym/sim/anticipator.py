@@ -140,21 +140,29 @@ def look_ahead_all(s: State, high: float, peak: F8, share_above: F8) -> None:
         peak, share_above: float64 of shape (max_instances,), filled; the former in shares of the KV
             capacity. 0 for instances that are off.
     """
-    capacity = s.params[0].kv_blocks * s.params[0].block_size
-    window = len(s.map_tokens) - 1
     for i in range(len(s.instances)):
-        peak[i] = 0.0
-        share_above[i] = 0.0
-        if s.instances[i].state == OFF:
-            continue
-        look_ahead(s, i)
-        above = 0
-        for j in range(window):
-            use = s.map_tokens[j] / capacity
-            peak[i] = max(peak[i], use)
-            if use > high:
-                above += 1
-        share_above[i] = above / window
+        peak[i], share_above[i] = peak_and_overload(s, i, high)
+
+
+@kernel
+def peak_and_overload(s: State, i: int, high: float) -> tuple[float, float]:
+    """Peak of the look-ahead map of instance ``i`` in KV capacities, and the share of it above ``high``.
+
+    Fills the map if there are requests; both are 0 otherwise.
+    """
+    if s.in_flight[i] == 0 and s.params[0].anticipator != ARTIFACT:
+        return 0.0, 0.0
+    if s.instances[i].state == OFF:
+        return 0.0, 0.0
+    look_ahead(s, i)
+    window = len(s.map_tokens) - 1
+    capacity = s.params[0].kv_blocks * s.params[0].block_size
+    limit = high * capacity
+    most, above = 0, 0
+    for j in range(window):
+        most = max(most, s.map_tokens[j])
+        above += s.map_tokens[j] > limit
+    return most / capacity, above / window
 
 
 @kernel

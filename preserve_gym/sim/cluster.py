@@ -17,18 +17,19 @@ from preserve_gym.sim.engine import run_until
 from preserve_gym.sim.histograms import METRICS, Histogram
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.routers import check_weights, get_router
-from preserve_gym.sim.routing import READS_ANTICIPATED, view_of
+from preserve_gym.sim.routing import READS_ANTICIPATED, RouterView, view_of
 from preserve_gym.sim.state import (
     ANTICIPATORS,
     COUNTS,
     FINISHED,
     HISTOGRAM_BINS,
-    OFF,
     READY,
     REJECTED,
     STARTING,
+    State,
     make_state,
 )
+from preserve_gym.sim.totals import TOTALS, named_totals, sum_totals
 from preserve_gym.streams import check_seed
 from preserve_gym.traces.trace import Trace
 
@@ -70,33 +71,6 @@ class Snapshot:
     totals: Mapping[str, float]
 
 
-TOTALS: dict[str, str] = {
-    "arrived": "requests that arrived, rejected ones included",
-    "rejected": "requests that can never fit and were rejected",
-    "prompt_tokens": "prompt tokens of the requests that arrived",
-    "predicted_tokens": "predicted output tokens of the requests that arrived",
-    "first_tokens": "requests that got their first token",
-    "completed": "requests that completed",
-    "compliant": "requests that completed within all deadlines",
-    "output_tokens": "output tokens of the requests that completed",
-    "compliant_output_tokens": "of these, those of requests that completed within all deadlines (goodput)",
-    "violations": "SLO violations (need the true output length: for reward and metrics, not for policies)",
-    "ttft_misses": "first tokens that were not there when due",
-    "preemptions": "preemptions",
-    "scale_ups": "instances started or taken back",
-    "scale_downs": "instances cancelled or drained",
-    "ttft_sum_s": "sum of TTFT over first_tokens, s",
-    "decode_sum_s": "sum of the time from first token to completion over completed, s",
-    "e2e_sum_s": "sum of the time from arrival to completion over completed, s",
-    "generated_tokens": "output tokens generated, those of unfinished requests included",
-    "iterations": "iterations that have ended, summed over the instances",
-    "in_flight_s": "requests running and waiting, integrated over time, s",
-    "waiting_s": "requests waiting, integrated over time, s",
-    "instance_s": "instance-seconds billed",
-    "busy_s": "time in executed iterations, summed over the instances, s",
-    "prefill_busy_s": "time in executed iterations that prefilled, summed over the instances, s",
-    "kv_use_s": "KV use (0 to 1) integrated over time, summed over the instances, s",
-}
 _COUNT_NAMES = COUNTS.names or ()
 
 
@@ -208,18 +182,21 @@ class Cluster:
         self._view = view_of(self._state)
         # Plain arrays: reading fields of a recarray costs microseconds.
         self._instances = self._state.instances.view(np.ndarray)
-        self._batches = self._state.batches.view(np.ndarray)
         self._record = self._state.totals.view(np.ndarray)
         self._counts = self._state.counts.view(np.ndarray)
         self._requests = self._state.requests.view(np.ndarray)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_route", "_run", "_view", "_instances", "_batches", "_record", "_counts", "_requests")
+        made = ("_route", "_run", "_view", "_instances", "_record", "_counts", "_requests")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
+
+    def compiled(self) -> tuple[State, RouterView]:
+        """What compiled functions take for this cluster; valid as long as it lives."""
+        return self._state, self._view
 
     @property
     def time_s(self) -> float:
@@ -301,28 +278,9 @@ class Cluster:
 
     def totals(self) -> dict[str, float]:
         """Cumulative counts and sums since the start; ``TOTALS`` says what they are."""
-        cluster, instances, now = self._state, self._instances, self.time_s
-        totals: dict[str, float] = {name: self._counts[name].sum().item() for name in _COUNT_NAMES}
-        for name in ("scale_ups", "scale_downs"):
-            totals[name] = self._record[name][0].item()
-        for name in ("generated_tokens", "iterations"):
-            totals[name] = instances[name].sum().item()
-        on = instances["state"] != OFF
-        totals["instance_s"] = float(instances["instance_s"].sum() + (now - instances["started_s"])[on].sum())
-        # The part of an executing iteration that has passed counts as busy.
-        end_s = instances["iteration_end_s"]
-        executing = np.isfinite(end_s)
-        batch = self._batches[2 * np.arange(len(instances)) + instances["executing"]]
-        passed_s = now - (end_s - batch["duration_s"])
-        prefilling = executing & (batch["quad"] > 0.0)
-        totals["busy_s"] = float(instances["busy_s"].sum() + passed_s[executing].sum())
-        totals["prefill_busy_s"] = float(instances["prefill_busy_s"].sum() + passed_s[prefilling].sum())
-        since_s = now - instances["load_since_s"]
-        totals["in_flight_s"] = float((instances["in_flight_s"] + cluster.in_flight * since_s).sum())
-        totals["waiting_s"] = float((instances["waiting_s"] + cluster.waiting * since_s).sum())
-        block_s = instances["block_s"] + cluster.blocks_used * (now - instances["blocks_since_s"])
-        totals["kv_use_s"] = float(block_s.sum() / self.config.instance.kv_blocks)
-        return totals
+        sums = np.empty(len(TOTALS))
+        sum_totals(self._state, sums)
+        return named_totals(sums)
 
     def class_totals(self) -> pd.DataFrame:
         """Those of ``TOTALS`` that belong to requests, one row per class of requests, indexed by class."""

@@ -10,11 +10,10 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import float64, int64, typeof, types, void
+from numba import float64, int64, types, void
 
-from preserve_gym.config import ClusterConfig, InstanceConfig
-from preserve_gym.latency.law import LatencyLaw
 from preserve_gym.sim.anticipator import bound_peaks, find_peak
+from preserve_gym.sim.by_reference import ByReferenceType
 from preserve_gym.sim.execution import advance, advance_due, enqueue
 from preserve_gym.sim.jit import entry_point, inlined, typed_kernel
 from preserve_gym.sim.lifecycle import update_ready
@@ -24,10 +23,15 @@ from preserve_gym.sim.routing import (
     READS_THROUGHPUT,
     ROUTER_SIGNATURE,
     RequestView,
-    view_of,
+    RouterView,
 )
 from preserve_gym.sim.slo import decide, decide_past_slots, watch
-from preserve_gym.sim.state import READY, REJECTED, State, make_state
+from preserve_gym.sim.state import READY, REJECTED, State
+
+EVENT_LOOP_SIGNATURE = void(
+    ByReferenceType(State), ByReferenceType(RouterView), float64, types.FunctionType(ROUTER_SIGNATURE), int64
+)
+"""Of the event loop."""
 
 TICK_S = 10.0
 """Span over which throughputs are measured, as vLLM logs them."""
@@ -37,7 +41,7 @@ def _run_until(s: State, view: Any, t: float, route: Any, reads: int) -> None:
     totals = s.totals[0]
     next_ready = update_ready(s, totals.now_s)
     r = totals.next_request
-    while r < len(s.requests) and s.requests[r].arrival_s < t:
+    while r < len(s.requests) and (s.requests[r].arrival_s < t or r < totals.admitted):
         request = s.requests[r]
         now = request.arrival_s
         if reads & READS_THROUGHPUT:
@@ -104,26 +108,21 @@ def _measure_throughput(s: State, now: float) -> None:
 
 
 @functools.cache
-def run_until() -> Any:
+def compile_event_loop() -> Any:
     """The compiled event loop ``(state, view, t, router, reads) -> None``.
 
-    Plays everything that happens up to ``t``: iterations ending by ``t``, arrivals before ``t``,
-    scheduling turns before ``t``, deadlines up to ``t``. The first call compiles it, or loads it from
-    the cache on disk.
+    Plays everything that happens up to ``t``: iterations ending by ``t``, arrivals before ``t`` (and, of the
+    requests before ``totals.admitted``, at ``t``), scheduling turns before ``t``, deadlines up to ``t``. The
+    first call compiles it, or loads it from the cache on disk.
 
     ``reads`` says what the router reads, see ``routing``. Raises ValueError if the router returns an
     instance that is not ready, OverflowError if an instance runs more iterations than can be numbered.
     """
-    return entry_point(compile_event_loop())
-
-
-def compile_event_loop() -> Any:
-    """Compile the event loop, or load it."""
-    instance = InstanceConfig(latency=LatencyLaw(1.0, 0.0, 0.0, 0.0), num_gpu_blocks=2)
-    none = np.zeros(0, np.int32)
-    state = make_state(ClusterConfig(instance=instance), np.zeros(0), none, none, none)
-    signature = void(
-        typeof(state), typeof(view_of(state)), float64, types.FunctionType(ROUTER_SIGNATURE), int64
-    )
     notice = "preserve_gym: compiling the simulator, once, about 10 s"
-    return typed_kernel(signature, notice)(_run_until)
+    return typed_kernel(EVENT_LOOP_SIGNATURE, notice)(_run_until)
+
+
+@functools.cache
+def run_until() -> Any:
+    """What Python calls to run the event loop; it takes arguments of just the right types."""
+    return entry_point(compile_event_loop())

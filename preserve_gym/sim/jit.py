@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -19,18 +20,25 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _hash_sources() -> str:
+@functools.cache
+def _hash_sources(*folders: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-_SOURCES = _hash_sources()
+def _sources(function: Any) -> str:
+    """Hash of the sources that a function may be compiled from: the engine's, and its neighbours."""
+    engine = Path(__file__).parent
+    own = Path(function.__code__.co_filename).parent
+    neighbours = own != engine and engine.parent in own.parents
+    return _hash_sources(engine, own) if neighbours else _hash_sources(engine)
 
 
 def _cached(dispatcher: Any) -> Any:
-    """Cache on disk, under a name that changes with every source of the engine.
+    """Cache on disk, under a name that changes with every source that it may have been made of.
 
     Numba checks the file of the function itself only, so it would go on using a compiled event loop
     whose callees, in other files, have changed, or stumble over an index that names a type of old.
@@ -42,7 +50,7 @@ def _cached(dispatcher: Any) -> Any:
     cache = dispatcher._cache
     cache._cache_file = IndexDataCacheFile(
         cache_path=cache._cache_path,
-        filename_base=f"{cache._impl.filename_base}-{_SOURCES[:16]}",
+        filename_base=f"{cache._impl.filename_base}-{_sources(dispatcher.py_func)[:16]}",
         source_stamp=cache._impl.locator.get_source_stamp(),
     )
     return dispatcher

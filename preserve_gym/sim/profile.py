@@ -28,6 +28,7 @@ class InstanceProfile:
         in_flight: mean number of requests in the instance at that load.
         unloaded_attainment: SLO attainment of requests that have the instance to themselves, which no
             fleet can exceed.
+        unloaded_e2e_s: mean end-to-end latency of such requests.
     """
 
     requests_per_s: float
@@ -36,6 +37,7 @@ class InstanceProfile:
     total_tokens_per_s: float
     in_flight: float
     unloaded_attainment: float
+    unloaded_e2e_s: float
 
     def need(self, prompt_tokens_per_s: Any, output_tokens_per_s: Any) -> Any:
         """Instances that a load needs, not rounded; scalars or arrays (PreServe's Algorithm 2)."""
@@ -103,7 +105,7 @@ def profile_instance(
         return in_time, float((results["completed_s"] - results["arrival_s"]).mean()), trace
 
     # A request at a time: so rarely that they do not meet.
-    alone = _alone(single, prompt_tokens[fits], output_tokens[fits], seed)
+    alone, alone_e2e_s = _alone(single, prompt_tokens[fits], output_tokens[fits], seed)
     wanted = alone - (1.0 - attainment)
     low, high = 0.0, 1.0
     while serve(high)[0] >= wanted:
@@ -128,6 +130,7 @@ def profile_instance(
         total_tokens_per_s=prompt + output,
         in_flight=low * latency_s,
         unloaded_attainment=alone,
+        unloaded_e2e_s=alone_e2e_s,
     )
 
 
@@ -141,8 +144,8 @@ def _alone(
     prompt_tokens: NDArray[np.integer[Any]],
     output_tokens: NDArray[np.integer[Any]],
     seed: int,
-) -> float:
-    """SLO attainment of up to 1,000 requests that have the instance to themselves."""
+) -> tuple[float, float]:
+    """SLO attainment and mean latency of up to 1,000 requests that have the instance to themselves."""
     rows = _draw(np.random.default_rng(seed), len(prompt_tokens), min(1000, len(prompt_tokens)))
     trace = Trace(
         arrival_s=np.arange(len(rows)) * 1e6,
@@ -151,4 +154,6 @@ def _alone(
     )
     served = Cluster(cluster, trace)
     served.settle()
-    return 1.0 - float(served.results()["violated_s"].notna().mean())
+    results = served.results()
+    e2e_s = float((results["completed_s"] - results["arrival_s"]).mean())
+    return 1.0 - float(results["violated_s"].notna().mean()), e2e_s

@@ -57,6 +57,7 @@ class RouterView(ByReference):
             (``reads="throughput"``).
         weights: what ``router_weights`` gives, float64 of shape (6,).
         routed: requests routed before this one.
+        decision: what ``Route-v0`` was told to do with the request.
         seed: of the cluster, for ``uniform(view.seed, k)``.
         kv_blocks, block_size, max_num_seqs: of an instance.
     """
@@ -98,6 +99,7 @@ class RouterView(ByReference):
     SCALARS = {  # noqa: RUF012
         "n_ready": ("totals", "n_ready"),
         "routed": ("totals", "routed"),
+        "decision": ("totals", "decision"),
         "seed": ("params", "seed"),
         "kv_blocks": ("params", "kv_blocks"),
         "block_size": ("params", "block_size"),

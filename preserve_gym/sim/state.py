@@ -199,12 +199,14 @@ COUNTS = np.dtype(
     ],
     align=True,
 )
-"""Cumulative totals of a class of requests; ``cluster.TOTALS`` says what they are."""
+"""Cumulative totals of a class of requests; ``totals.TOTALS`` says what they are."""
 
 TOTALS = np.dtype(
     [
         ("now_s", "f8"),
         ("next_request", "i8"),  # the first request that has not arrived
+        ("admitted", "i8"),  # requests before this one arrive also at the time up to which is played
+        ("decision", "i8"),  # where the caller sends the next request, for the router that asks
         ("routed", "i8"),
         ("n_ready", "i8"),
         ("deadline_slot", "i8"),  # the first slot of deadlines, numbered from time 0, that is not over

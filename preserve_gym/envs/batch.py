@@ -1,0 +1,205 @@
+"""Any number of environments of one task, stepped by one compiled call on several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preserve_gym.envs.env_state import (
+    ENV,
+    EPISODE,
+    EVENT_LOOP,
+    ROUTER,
+    STATE,
+    VIEW,
+    EnvState,
+    Turns,
+)
+from preserve_gym.envs.task import Begin, Task
+from preserve_gym.sim import TOTALS, Cluster
+from preserve_gym.sim.addresses import address, table
+from preserve_gym.sim.engine import compile_event_loop
+from preserve_gym.sim.routers import get_router
+from preserve_gym.sim.state import ROUTER_WEIGHTS
+
+_FEW = 4
+"""Environments that are not worth waking another thread."""
+
+
+class EnvBatch:
+    """``n`` environments of one task.
+
+    Args:
+        task: what there is to decide.
+        n: how many.
+        threads: that step them, this one included.
+
+    Attributes:
+        physical, flat, info: what the last turn of each gave, float64[n, P], float32[n, F], float64[n, K].
+        episodes: where each stands, records of ``EPISODE`` of shape (n,).
+        clusters: that of each; None before its first episode.
+        start, now: totals at the start of the scored part and now, float64[n, T].
+    """
+
+    def __init__(self, task: Task, n: int, threads: int = 1) -> None:
+        self.task = task
+        self.n = n
+        self.threads = threads
+        self.clusters: list[Cluster | None] = [None] * n
+        self.episodes = np.zeros(n, EPISODE).view(np.recarray)
+        self.episodes["ended"] = 1
+        self.physical = np.zeros((n, task.physical_size))
+        self.flat = np.zeros((n, len(task.low)), np.float32)
+        self.info = np.zeros((n, len(task.info)))
+        self.before, self.now, self.start = (np.zeros((n, len(TOTALS))) for _ in range(3))
+        self._actions = np.zeros((n, 1), np.int64)
+        self._weights = np.zeros((n, ROUTER_WEIGHTS))
+        self._link()
+
+    def _link(self) -> None:
+        """Everything that holds addresses."""
+        task = self.task
+        self._pool: ThreadPoolExecutor | None = None
+        self._envs = [
+            EnvState(
+                constants=task.constants,
+                episode=self.episodes[j : j + 1],
+                schedule_s=task.schedule.time_s,
+                schedule_instances=task.schedule.instances,
+                low=task.low,
+                high=task.high,
+                action=self._actions[j],
+                weights=self._weights[j],
+                before=self.before[j],
+                now=self.now[j],
+                start=self.start[j],
+                physical=self.physical[j],
+                flat=self.flat[j],
+                info=self.info[j],
+                **task.arrays,
+            )
+            for j in range(self.n)
+        ]
+        routers = [get_router(task.router), get_router(task.warmup_router)]
+        none = np.zeros(self.n, np.int64)
+        self._turns = Turns(
+            states=none.copy(),
+            views=none.copy(),
+            envs=none.copy(),
+            functions=np.zeros(1, np.int64),
+            routers=np.zeros(2, np.int64),
+            which=none.copy(),
+            count=np.zeros(1, np.int64),
+            counter=np.zeros(1, np.int64),
+        )
+        self._alive = (routers, compile_event_loop())
+        self._enter("envs", self._envs, ENV)
+        self._enter("functions", [compile_event_loop()], EVENT_LOOP)
+        self._enter("routers", routers, ROUTER)
+        self._play = task.turns()
+        self._states: list[Any] = [None] * self.n
+        for j, cluster in enumerate(self.clusters):
+            if cluster is not None:
+                self._enter_cluster(j, cluster)
+
+    def _enter(self, name: str, items: Sequence[Any], kind: Any) -> None:
+        entries = table(items, kind)
+        if isinstance(entries, list):  # the JIT is off
+            setattr(self._turns, name, entries)
+        else:
+            getattr(self._turns, name)[:] = entries
+
+    def _enter_cluster(self, j: int, cluster: Cluster) -> None:
+        state, view = cluster.compiled()
+        self._states[j] = state, view
+        if isinstance(self._turns.envs, list):  # the JIT is off
+            self._turns.states = [parts and parts[0] for parts in self._states]
+            self._turns.views = [parts and parts[1] for parts in self._states]
+            return
+        self._turns.states[j] = address(state, STATE)
+        self._turns.views[j] = address(view, VIEW)
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = ("_pool", "_envs", "_turns", "_alive", "_play", "_states")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.episodes = self.episodes.view(np.recarray)
+        self._link()
+
+    def begin(self, which: Sequence[int], begins: Sequence[Begin]) -> None:
+        """Begin an episode in each of the environments ``which``."""
+        for j, begin in zip(which, begins, strict=True):
+            cluster = self.clusters[j] = self.task.make_cluster(begin)
+            self._enter_cluster(j, cluster)
+            episode = begin.episode
+            record = self.episodes[j : j + 1]
+            record[:] = 0
+            record["fresh"] = 1
+            record["start_s"] = episode.start_s
+            record["end_s"] = episode.start_s + episode.horizon_s
+            record["warmup_s"] = episode.warmup_s
+            record["first_row"] = episode.first_row
+            record["violation_weight"] = begin.violation_weight
+            record["closed_window"] = -1
+            record["schedule_row"] = begin.schedule_row
+            record["pause_s"] = np.inf
+            self._weights[j] = 0.0
+            self._weights[j, : len(self.task.router_weights)] = self.task.router_weights
+        self._take_turns(which)
+
+    def step(self, which: Sequence[int], actions: Any) -> None:
+        """Step the environments ``which``; ``actions`` are those of all, with a leading axis.
+
+        Raises:
+            InputError: if one of all the actions is none; then nothing has happened.
+        """
+        decided, weights = self.task.decode(actions, self)
+        self._actions[:, 0] = decided
+        if weights is not None:
+            self._weights[list(which)] = weights[list(which)]
+        self._take_turns(which)
+
+    def proceed(self, which: Sequence[int]) -> None:
+        """Another turn without another action: after a pause."""
+        self._take_turns(which)
+
+    def _take_turns(self, which: Sequence[int]) -> None:
+        count, turns = len(which), self._turns
+        turns.which[:count] = which
+        turns.count[0] = count
+        turns.counter[0] = 0
+        others = min(self.threads, count // _FEW) - 1
+        if others < 1:
+            self._play(turns)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads - 1, "preserve_gym")
+        futures = [self._pool.submit(self._play, turns) for _ in range(others)]
+        try:
+            self._play(turns)
+        finally:
+            for future in futures:
+                future.exception()
+        for future in futures:
+            future.result()
+
+    def rewards(self) -> NDArray[np.float64]:
+        """Of the last turn of each: the sum of its parts, which are the last two figures of info."""
+        rewards: NDArray[np.float64] = self.info[:, -2] + self.info[:, -1]
+        return rewards
+
+    def state(self, j: int | slice = slice(None)) -> Mapping[str, NDArray[Any]]:
+        """The vectors that observations are made of; of environment ``j`` or of all."""
+        return {"physical": self.physical[j], "flat": self.flat[j]}
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None

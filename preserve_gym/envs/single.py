@@ -1,0 +1,122 @@
+"""One environment of a task, as Gymnasium wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from preserve_gym.envs.batch import EnvBatch
+from preserve_gym.envs.task import Task
+from preserve_gym.errors import InputError
+from preserve_gym.sim import Cluster
+from preserve_gym.sim.totals import named_totals
+from preserve_gym.workload import Workload
+
+
+class TaskEnv(gym.Env[Any, Any]):
+    """What ``Autoscale``, ``Route`` and ``Cluster`` have in common.
+
+    Attributes:
+        workload: the traffic.
+        cluster_config: the cluster.
+        profile: what one instance of it serves.
+        feature_names: of the flat observation.
+        cluster: the simulated one, from the first ``reset`` on; a look at it changes nothing.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (as Gymnasium declares it)
+
+    def __init__(self, task: Task, render_mode: str | None) -> None:
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise InputError(f"render_mode: expected None or {' or '.join(modes)}, got {render_mode!r}")
+        self.render_mode = render_mode
+        self.task = task
+        self.workload: Workload = task.setting.workload
+        self.cluster_config = task.setting.cluster
+        self.profile = task.setting.profile
+        self.action_space = task.action_space
+        self.observation_space = task.observation_space
+        self.feature_names = task.feature_names
+        self._batch = EnvBatch(task, 1)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The simulated cluster."""
+        cluster = self._batch.clusters[0]
+        if cluster is None:
+            raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
+        return cluster
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw an episode, serve its warm-up and observe.
+
+        Args:
+            seed: of the environment's generator, which draws the episodes.
+            options: ``{"start_s": ...}`` picks the episode whose scored part starts there on the trace's
+                clock, such as one of ``workload.evaluation_windows``; more in the environment's own words.
+
+        Raises:
+            InputError: on another option, or a start that the workload does not allow.
+        """
+        super().reset(seed=seed)
+        self._batch.begin([0], [self.task.begin(self.np_random, options or {})])
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Act, serve until the next decision and observe.
+
+        Raises:
+            gymnasium.error.ResetNeeded: after the end of an episode.
+            InputError: if ``action`` is none; then nothing has happened.
+        """
+        if self._batch.episodes["ended"][0]:
+            raise gym.error.ResetNeeded("the episode has ended: call reset() first")
+        self._batch.step([0], [action])
+        reward = float(self._batch.rewards()[0])
+        return self._observation(), reward, False, bool(self._batch.episodes["ended"][0]), self._info()
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions can be carried out now, bool[number of actions].
+
+        Raises:
+            InputError: if actions are not discrete.
+        """
+        mask: NDArray[np.bool_] = self.task.masks(self._batch)[0]
+        return mask
+
+    def episode_totals(self) -> dict[str, float]:
+        """Change of each of ``TOTALS`` since the start of the scored part."""
+        return named_totals(self._batch.now[0] - self._batch.start[0])
+
+    def results(self) -> pd.DataFrame:
+        """Per-request results of the scored part, after the queues are served to the end.
+
+        Columns as in ``Cluster.results``. The episode is over afterwards.
+        """
+        self._batch.episodes["ended"][0] = 1
+        self.cluster.settle()
+        results = self.cluster.results()
+        scored = results["arrival_s"] >= self._batch.episodes["start_s"][0]
+        return results[scored].reset_index(drop=True)
+
+    def render(self) -> Any:
+        """One line of text in ``ansi`` mode, None otherwise."""
+        if self.render_mode != "ansi":
+            return None
+        s = self.cluster.snapshot()
+        marks = "".join("·o#-"[state] for state in s.state)
+        return f"{s.time_s:10.1f} s  [{marks}]  running {s.running.sum()}  waiting {s.waiting.sum()}"
+
+    def _observation(self) -> Any:
+        return self.task.observation(self._batch.state(0))
+
+    def _info(self) -> dict[str, Any]:
+        values = zip(self.task.info.items(), self._batch.info[0].tolist(), strict=True)
+        return {name: kind(value) for (name, kind), value in values}

@@ -1,0 +1,181 @@
+"""Many environments of a task, stepped by compiled code on several threads, as Gymnasium wants them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from preserve_gym.envs.batch import EnvBatch
+from preserve_gym.envs.task import Task
+from preserve_gym.errors import InputError
+from preserve_gym.workload import Workload
+
+
+class TaskVectorEnv(VectorEnv[Any, Any, Any]):
+    """``num_envs`` environments of one task; to the bit what as many single ones give, one after the other.
+
+    They share the workload, and each has its own random generator. With an integer seed, environment i has
+    the seed ``seed + i``, as in Gymnasium's ``SyncVectorEnv``.
+
+    Args:
+        task: what there is to decide.
+        num_envs: how many environments.
+        autoreset_mode: ``NEXT_STEP`` (Gymnasium's default: the step after the end of an episode resets, its
+            action is ignored) or ``SAME_STEP`` (the step that ends an episode also begins the next one; the
+            last observation is ``infos["final_obs"]``). Names of ``AutoresetMode`` are accepted, too.
+        num_threads: that step the environments; None: as many as this process may run on.
+
+    Raises:
+        InputError: on options that do not fit.
+    """
+
+    metadata: dict[str, Any]
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        num_threads: int | None = None,
+    ) -> None:
+        if num_threads is None:
+            num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        for name, value in (("num_envs", num_envs), ("num_threads", num_threads)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise InputError(f"{name}: expected an integer >= 1, got {value!r}")
+        self.num_envs = int(num_envs)
+        mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": mode}
+        self.render_mode = None
+        self._same_step = mode == AutoresetMode.SAME_STEP
+        self.task = task
+        self.workload: Workload = task.setting.workload
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, self.num_envs)
+        self.action_space = batch_space(task.action_space, self.num_envs)
+        self.feature_names = task.feature_names
+        self._batch = EnvBatch(task, self.num_envs, int(num_threads))
+        self._generators: list[np.random.Generator | None] = [None] * self.num_envs
+        self._waiting = np.zeros(self.num_envs, np.bool_)  # for a reset at the next step
+        self._started = False
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in every environment.
+
+        Args:
+            seed: of the first environment's generator, the others following on; or one for each.
+            options: as those of one environment, for all of them.
+
+        Raises:
+            InputError: on another option, or other than ``num_envs`` seeds.
+        """
+        seeds: Sequence[int | None]
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
+            raise InputError(f"seed: expected an integer, or {self.num_envs} of them, got {seed!r}")
+        for i, one in enumerate(seeds):
+            if one is not None or self._generators[i] is None:
+                self._generators[i] = seeding.np_random(one)[0]
+        self._begin(np.arange(self.num_envs), options)
+        self._waiting[:] = False
+        self._started = True
+        return self._observations(), self._infos(np.ones(self.num_envs, np.bool_))
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Act in every environment, serve until its next decision and observe.
+
+        Args:
+            actions: one for each, with a leading axis.
+
+        Returns:
+            Observations; rewards, float64[num_envs]; terminated and truncated, bool[num_envs]; infos, each an
+            array with a mask of the same name behind an underscore that says where it is given.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
+            InputError: if one of the actions is none; then nothing has happened.
+        """
+        if not self._started:
+            raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
+        stepping = ~self._waiting
+        self._batch.step(np.flatnonzero(stepping).tolist(), actions)
+        rewards = np.where(stepping, self._batch.rewards(), 0.0)
+        truncated = stepping & (self._batch.episodes["ended"] == 1)
+        terminated = np.zeros(self.num_envs, np.bool_)
+        everywhere = np.ones(self.num_envs, np.bool_)
+        if self._same_step:
+            infos: dict[str, Any] = {}
+            ended = np.flatnonzero(truncated)
+            if len(ended):
+                infos["final_obs"] = self._final_observations(ended)
+                infos["_final_obs"] = truncated.copy()
+                infos["final_info"] = self._infos(truncated)
+                infos["_final_info"] = truncated.copy()
+                self._begin(ended, None)
+            infos |= self._infos(everywhere)
+            return self._observations(), rewards, terminated, truncated, infos
+        if self._waiting.any():
+            self._begin(np.flatnonzero(self._waiting), None)
+        self._waiting = truncated.copy()
+        return self._observations(), rewards, terminated, truncated, self._infos(everywhere)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions can be carried out now, bool[num_envs, number of actions].
+
+        Raises:
+            InputError: if actions are not discrete.
+        """
+        return self.task.masks(self._batch)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Stop the threads."""
+        self._batch.close()
+
+    def _begin(self, which: NDArray[np.intp], options: dict[str, Any] | None) -> None:
+        begins = []
+        for i in which:
+            generator = self._generators[i]
+            assert generator is not None
+            begins.append(self.task.begin(generator, options or {}))
+        self._batch.begin(which.tolist(), begins)
+
+    def _observations(self) -> Any:
+        return self.task.observation(self._batch.state())
+
+    def _final_observations(self, ended: NDArray[np.intp]) -> NDArray[np.object_]:
+        observations = np.full(self.num_envs, None, dtype=object)
+        for i in ended:
+            observations[i] = self.task.observation(self._batch.state(int(i)))
+        return observations
+
+    def _infos(self, given: NDArray[np.bool_]) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for k, (name, kind) in enumerate(self.task.info.items()):
+            values = np.where(given, self._batch.info[:, k], 0.0)
+            infos[name] = values.astype(np.int64) if kind is int else values
+            infos[f"_{name}"] = given.copy()
+        return infos
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    known = {AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP}
+    for one in known:
+        if mode in (one, one.value, one.name):
+            return one
+    raise InputError(f"autoreset_mode: expected NEXT_STEP or SAME_STEP, got {mode!r}")

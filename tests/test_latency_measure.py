@@ -9,16 +9,20 @@ from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tyro
+from rich.console import Console
 
 from preserve_gym import InputError
 from preserve_gym.latency import measure
 from preserve_gym.latency.decoder import (
     BatchShape,
     Decoder,
+    SmallKernels,
+    _decode_backends,
     batch_bytes,
     decoder_bytes,
     logits,
@@ -33,6 +37,7 @@ from preserve_gym.latency.models import ModelShape, find_model
 from tests.test_docs import ROOT, table_of
 
 torch = pytest.importorskip("torch")
+SDPBackend = pytest.importorskip("torch.nn.attention").SDPBackend
 
 PAGE = ROOT / "docs" / "measure-a-gpu.md"
 GQA = ModelShape(
@@ -452,6 +457,84 @@ def test_options_are_checked(options: MeasureOptions) -> None:
         run(replace(options, repeats=0))
     with pytest.raises(InputError, match=r"^tp: expected a divisor of the 4 heads of tiny"):
         run(replace(options, tp=3))
+
+
+# Compiled kernels, and which ones attend
+
+
+@pytest.fixture
+def compile_options(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """PyTorch compiles without a C compiler; returns the options of each call."""
+    compile_function, seen = torch.compile, []
+
+    def without_compiler(function: Any, **options: Any) -> Any:
+        seen.append(options)
+        return compile_function(function, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", without_compiler)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["gqa", "qk-norm"])
+def test_compiled_kernels_compute_the_same(name: str, compile_options: list[dict[str, Any]]) -> None:
+    decoder = tiny_decoder(SHAPES[name])
+    compiled = measure._compiled(decoder, Console(stderr=True))
+    assert compiled.kernels != decoder.kernels
+    assert compile_options == [{"dynamic": True}] * len(SmallKernels._fields)
+    for shape in GRID:
+        assert_close(
+            logits(compiled, random_batch(decoder, shape)), logits(decoder, random_batch(decoder, shape))
+        )
+
+
+@pytest.mark.parametrize("when", ["at once", "when called"])
+def test_without_a_compiler(
+    when: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("Failed to find C compiler.\nSet CC.")
+
+    def no_compile(function: Any, **options: Any) -> Any:
+        return fail if when == "when called" else fail()
+
+    monkeypatch.setattr(torch, "compile", no_compile)
+    decoder = tiny_decoder()
+    assert measure._compiled(decoder, Console(stderr=True)) is decoder
+    said = capsys.readouterr().err
+    assert said.startswith("PyTorch cannot compile here")
+    assert said.endswith(": Failed to find C compiler.\n")
+
+
+def test_only_what_a_gpu_computes_is_compiled(
+    options: MeasureOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compile_options: list[dict[str, Any]],
+) -> None:
+    run(options, GRID[:1])
+    assert not compile_options
+    drawn = measure.random_decoder
+    monkeypatch.setattr(measure, "_find_device", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (8 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(
+        measure, "random_decoder", lambda *given, device, dtype: drawn(*given, device="cpu", dtype=dtype)
+    )
+    run(replace(options, device="cuda", out=tmp_path / "gpu.csv"), GRID[:1])
+    assert compile_options
+
+
+@pytest.mark.parametrize(
+    ("device", "caches", "shares"), [("cuda", 131, True), ("cuda", 132, False), ("cpu", 1, False)]
+)
+def test_few_caches_are_shared_out(
+    device: str, caches: int, shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132)
+    )
+    backends = _decode_backends(caches, torch.device(device))
+    assert SDPBackend.FLASH_ATTENTION in backends
+    assert (SDPBackend.CUDNN_ATTENTION not in backends) is shares
 
 
 # The part that needs a GPU, with a stand-in for torch.cuda: each iteration takes as long as the clock says.

@@ -1,11 +1,13 @@
 """A decoder with random weights in PyTorch, on one GPU of a tensor-parallel instance.
 
 It computes what a served model computes in one iteration, with the shapes of the model and PyTorch's own
-kernels. Its KV caches are dense, one row of memory for each request, where a server has pages.
+kernels; those between the matrix products can be compiled into one each, as servers have them. Its KV caches
+are dense, one row of memory for each request, where a server has pages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +16,7 @@ from preserve_gym.latency.models import ModelShape
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.nn.attention import SDPBackend
 
 _EPSILON = 1e-5  # of the RMS norms
 _ROTARY_BASE = 10_000.0
@@ -100,6 +103,61 @@ class Layer(NamedTuple):
     down: Tensor
 
 
+def _add_norm(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``x + y``, and its norm."""
+    from torch.nn import functional
+
+    x = x + y
+    return x, functional.rms_norm(x, weight.shape, weight, _EPSILON)
+
+
+def _gate(gate_up: Tensor) -> Tensor:
+    """The first half of the columns, activated, times the second."""
+    from torch.nn import functional
+
+    gate, up = gate_up.chunk(2, dim=-1)
+    return functional.silu(gate) * up
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary embedding of (tokens, heads, head_dim): the first half of each head with the second."""
+    import torch
+
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
+
+
+def _norm_rotate(x: Tensor, weight: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Norm of each head, then the rotary embedding."""
+    from torch.nn import functional
+
+    return _rotate(functional.rms_norm(x, weight.shape, weight, _EPSILON), cosine, sine)
+
+
+class SmallKernels(NamedTuple):
+    """What is computed between the matrix products and attention."""
+
+    add_norm: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = _add_norm
+    gate: Callable[[Tensor], Tensor] = _gate
+    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] = _rotate
+    norm_rotate: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = _norm_rotate
+
+    def compiled(self) -> SmallKernels:
+        """The same, each compiled into one kernel the first time that it is called."""
+        import torch
+
+        return SmallKernels(
+            torch.compile(self.add_norm, dynamic=True),
+            torch.compile(self.gate, dynamic=True),
+            torch.compile(self.rotate, dynamic=True),
+            torch.compile(self.norm_rotate, dynamic=True),
+        )
+
+
+PLAIN_KERNELS = SmallKernels()
+"""Not compiled: several kernels each."""
+
+
 @dataclass(frozen=True)
 class Decoder:
     """Weights of a decoder.
@@ -109,6 +167,7 @@ class Decoder:
         layers: distinct ones; where there are fewer than ``shape.layers``, they take turns.
         embedding, head: (vocabulary, hidden).
         norm: (hidden,), before the output head.
+        kernels: what computes the rest.
     """
 
     shape: ModelShape
@@ -116,6 +175,7 @@ class Decoder:
     embedding: Tensor
     head: Tensor
     norm: Tensor
+    kernels: SmallKernels = PLAIN_KERNELS
 
     @property
     def device(self) -> torch.device:
@@ -248,33 +308,35 @@ def logits(decoder: Decoder, batch: Batch) -> Tensor:
     """One iteration of the whole depth: (sequences, vocabulary). Writes the new tokens into the KV caches."""
     from torch.nn import functional
 
-    hidden = (decoder.shape.hidden,)
+    depth, kernels = decoder.shape.layers, decoder.kernels
+    order = [i % len(decoder.layers) for i in range(depth)]
+    # The norm before each layer's attention; the last one is that before the output head.
+    norms = [*(decoder.layers[k].attention_norm for k in order), decoder.norm]
     x = functional.embedding(batch.tokens, decoder.embedding)
-    for i in range(decoder.shape.layers):
-        k = i % len(decoder.layers)
+    normed = functional.rms_norm(x, norms[0].shape, norms[0], _EPSILON)
+    for i, k in enumerate(order):
         layer = decoder.layers[k]
-        x = x + _attention(
-            decoder.shape, layer, batch, k, functional.rms_norm(x, hidden, layer.attention_norm, _EPSILON)
-        )
-        gate, up = functional.linear(
-            functional.rms_norm(x, hidden, layer.mlp_norm, _EPSILON), layer.gate_up
-        ).chunk(2, dim=-1)
-        x = x + functional.linear(functional.silu(gate) * up, layer.down)
-    x = functional.rms_norm(x, hidden, decoder.norm, _EPSILON)
-    return functional.linear(x[batch.rows], decoder.head)
+        x, normed = kernels.add_norm(x, _attention(decoder, batch, k, normed), layer.mlp_norm)
+        gated = kernels.gate(functional.linear(normed, layer.gate_up))
+        x, normed = kernels.add_norm(x, functional.linear(gated, layer.down), norms[i + 1])
+    return functional.linear(normed[batch.rows], decoder.head)
 
 
-def _attention(shape: ModelShape, layer: Layer, batch: Batch, k: int, x: Tensor) -> Tensor:
+def _attention(decoder: Decoder, batch: Batch, k: int, x: Tensor) -> Tensor:
     """Attention of the ``k``-th distinct layer, its projections included: (tokens, hidden)."""
     import torch
     from torch.nn import functional
 
+    shape, layer, kernels = decoder.shape, decoder.layers[k], decoder.kernels
     heads = functional.linear(x, layer.qkv).view(len(x), -1, shape.head_dim)
-    query, key, value = heads.split([shape.heads, shape.kv_heads, shape.kv_heads], dim=1)
     if shape.qk_norm:
-        query = functional.rms_norm(query, (shape.head_dim,), layer.query_norm, _EPSILON)
-        key = functional.rms_norm(key, (shape.head_dim,), layer.key_norm, _EPSILON)
-    query, key = _rotate(query, *batch.rotary), _rotate(key, *batch.rotary)
+        query, key = heads[:, : shape.heads], heads[:, shape.heads : -shape.kv_heads]
+        query = kernels.norm_rotate(query, layer.query_norm, *batch.rotary)
+        key = kernels.norm_rotate(key, layer.key_norm, *batch.rotary)
+    else:
+        rotated = kernels.rotate(heads[:, : -shape.kv_heads], *batch.rotary)
+        query, key = rotated[:, : shape.heads], rotated[:, shape.heads :]
+    value = heads[:, -shape.kv_heads :]
     n = batch.shape.decode_requests
     parts = []
     if n:
@@ -288,24 +350,31 @@ def _attention(shape: ModelShape, layer: Layer, batch: Batch, k: int, x: Tensor)
     return functional.linear(attended.flatten(1), layer.attention_output)
 
 
-def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary embedding of (tokens, heads, head_dim): the first half of each head with the second."""
-    import torch
-
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
-
-
 def _attend_decodes(query: Tensor, key: Tensor, value: Tensor, cache: Tensor) -> Tensor:
     """One token of each request, the last that its cache holds: (requests, heads, head_dim)."""
     from torch.nn import functional
+    from torch.nn.attention import sdpa_kernel
 
     keys, values = cache
     keys[:, :, -1], values[:, :, -1] = key, value
     requests, kv_heads, head_dim = key.shape
     # The query heads that share a KV head stand in one block of queries, so that the cache is read once.
     grouped = query.reshape(requests, kv_heads, -1, head_dim)
-    return functional.scaled_dot_product_attention(grouped, keys, values).reshape(query.shape)
+    with sdpa_kernel(_decode_backends(requests * kv_heads, key.device)):
+        return functional.scaled_dot_product_attention(grouped, keys, values).reshape(query.shape)
+
+
+def _decode_backends(caches: int, device: torch.device) -> list[SDPBackend]:
+    """What may attend to so many pairs of a request and a KV head."""
+    import torch
+    from torch.nn.attention import SDPBackend
+
+    backends = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    # cuDNN, PyTorch's choice on Hopper, leaves each pair to one multiprocessor, however long its cache is;
+    # FlashAttention shares it out, as servers do. With a pair for each of them, cuDNN is the faster one.
+    if device.type != "cuda" or caches >= torch.cuda.get_device_properties(device).multi_processor_count:
+        backends.append(SDPBackend.CUDNN_ATTENTION)
+    return backends
 
 
 def _attend_prefill(query: Tensor, key: Tensor, value: Tensor, cache: Tensor, mask: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -268,6 +268,8 @@ def _measure(
 
     with console.status("drawing random weights"):
         decoder = random_decoder(share, distinct, device=options.device, dtype=torch.bfloat16)
+    if options.device == "cuda":
+        decoder = _compiled(decoder, console)
     too_large = eager = 0
     with _progress(console, len(batches)) as show:
         for number, batch in enumerate(batches, start=1):
@@ -290,6 +292,24 @@ def _measure(
             "PyTorch launches one by one",
         )
     return too_large
+
+
+def _compiled(decoder: Decoder, console: Console) -> Decoder:
+    """The decoder with its small kernels compiled, if PyTorch can do that here."""
+    try:
+        compiled = replace(decoder, kernels=decoder.kernels.compiled())
+        with console.status("compiling"):
+            for requests in (1, 2):  # PyTorch compiles for one token alone, and for any number above
+                logits(compiled, random_batch(compiled, BatchShape(0, 0, requests, 1)))
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        _say(
+            console,
+            "PyTorch cannot compile here, so that what lies between the matrix products takes more kernels "
+            f"than on a server, and the times are too long: {reason}",
+        )
+        return decoder
+    return compiled
 
 
 @contextmanager

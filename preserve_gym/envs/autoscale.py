@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig
 from preserve_gym.config_fields import changed
 from preserve_gym.envs.action import ScaleAction
+from preserve_gym.envs.dashboard import RENDER_MODES, Dashboard
 from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.reward import reward_parts
 from preserve_gym.errors import InputError
@@ -68,7 +69,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         reward: weights of the reward, or a mapping.
         initial_instances: ready at the start of the warm-up; None: the forecast need.
         router_weights: of the router ``linear``, or one of your own that reads ``view.weights``.
-        render_mode: None or ``ansi``.
+        render_mode: None, ``ansi`` or ``rgb_array``.
         scenario: name or file of a scenario, or one made before: gives ``cluster`` and ``workload`` where
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for
@@ -78,7 +79,7 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         InputError: on options that do not fit.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (as Gymnasium declares it)
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # noqa: RUF012  (as Gymnasium declares it)
 
     def __init__(
         self,
@@ -95,8 +96,10 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         scenario: str | Path | Scenario | None = None,
         split: Literal["train", "validation", "test"] | None = None,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InputError(f"render_mode: expected None or ansi, got {render_mode!r}")
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise InputError(
+                f"render_mode: expected None or one of {', '.join(RENDER_MODES)}, got {render_mode!r}"
+            )
         if not (math.isfinite(interval_s) and interval_s > 0):
             raise InputError(f"interval_s: expected a finite number > 0, got {interval_s!r}")
         self.render_mode = render_mode
@@ -131,6 +134,10 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         self.action_space = self._action.space
         self.observation_space = self._observation.space
         self.feature_names = self._observation.feature_names
+        # None: nothing is remembered for a viewer.
+        self.dashboard: Dashboard | None = None
+        if render_mode is not None:
+            self.dashboard = Dashboard(self.cluster_config, self.workload, self.profile)
         self.cluster: Cluster
         self._episode: Episode
         self._ended = True
@@ -170,6 +177,8 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         self.cluster.run_until(episode.start_s)
         self._snapshot = self.cluster.snapshot()
         self._start_totals = dict(self._snapshot.totals)
+        if self.dashboard is not None:
+            self.dashboard.start(self._snapshot)
         self._step_count = 0
         self._ended = False
         interval = _change(before, self._snapshot)
@@ -194,6 +203,8 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         self.cluster.run_until(time_s)
         self._snapshot = self.cluster.snapshot()
         interval = _change(last.totals, self._snapshot)
+        if self.dashboard is not None:
+            self.dashboard.record(self._snapshot, interval)
         cost, slo = reward_parts(
             self.reward_config,
             instance_s=interval["instance_s"],
@@ -236,16 +247,17 @@ class AutoscaleEnv(gym.Env[Any, Any]):
         results = self.cluster.results()
         return results[results["arrival_s"] >= self._episode.start_s].reset_index(drop=True)
 
-    def render(self) -> str | None:
-        """One line of text in ``ansi`` mode, None otherwise."""
-        if self.render_mode != "ansi":
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The dashboard: text in mode ``ansi``, uint8 (540, 960, 3) in ``rgb_array``, None without a mode.
+
+        Raises:
+            ResetNeeded: before the first reset.
+        """
+        if self.dashboard is None:
             return None
-        s = self._snapshot
-        marks = "".join("·o#-"[state] for state in s.state)
-        return (
-            f"{s.time_s:10.1f} s  [{marks}]  target {s.target}  running {s.running.sum()}  "
-            f"waiting {s.waiting.sum()}  KV {s.kv_use[s.state == READY].mean():.0%}"
-        )
+        if not self.dashboard.started:
+            raise gym.error.ResetNeeded("nothing to render yet: call reset() first")
+        return self.dashboard.ansi() if self.render_mode == "ansi" else self.dashboard.rgb_array()
 
     def _choose_episode(self, options: Mapping[str, Any]) -> Episode:
         unknown = [name for name in options if name != "start_s"]

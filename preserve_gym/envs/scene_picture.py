@@ -85,7 +85,7 @@ def _draw_slots(canvas: Canvas, scene: Scene) -> None:
     left, top, right, bottom = _SLOTS
     title = "Instances" if shown == slots else f"Instances, {shown} of {slots}"
     canvas.text((left, top), title, bold=True, size=13)
-    counts = scene.counts
+    counts = {name: compact(n) for name, n in scene.counts.items()}
     canvas.legend(
         (left, top + 22),
         (
@@ -131,22 +131,20 @@ def _draw_slot(canvas: Canvas, scene: Scene, slot: int, box: Box, columns: int) 
         canvas.fill(marked, YELLOW)
         canvas.frame(marked, INK)
     canvas.text((left + 18, middle), str(slot), GREY, size=11, align="right")
-    numbers = {1: 132.0, 2: 94.0, 4: 50.0}[columns]
+    numbers = {1: 132.0, 2: 94.0, 4: 54.0}[columns]
     bar = Box(left + (24 if columns < 4 else 21), middle - thick // 2, right - numbers, middle + thick // 2)
     _draw_use(canvas, scene, slot, bar)
     if state == OFF:
         return
     if state == STARTING:
-        wait = f"{s.ready_in_s[slot]:.0f} s"
-        canvas.text(
-            (right, middle), wait if columns == 4 else f"ready in {wait}", GREY, size=11, align="right"
-        )
+        ready_in = f"{'' if columns == 4 else 'ready in '}{s.ready_in_s[slot]:.0f} s"
+        canvas.text((right, middle), ready_in, GREY, size=11, align="right")
         return
     running, waiting = compact(s.running[slot]), compact(s.waiting[slot])
     hot = VERMILLION if s.waiting[slot] else GREY
     if columns == 4:
-        canvas.text((right - 26, middle), running, size=10, align="right")
-        canvas.text((right - 26, middle), f"+{waiting}", hot, size=10)
+        canvas.text((right - 30, middle), running, size=10, align="right")
+        canvas.text((right - 30, middle), f"+{waiting}", hot, size=10)
         return
     if columns == 1:
         canvas.text((bar.right + 40, middle), f"{100.0 * s.kv_use[slot]:.0f} %", size=11, align="right")
@@ -155,7 +153,7 @@ def _draw_slot(canvas: Canvas, scene: Scene, slot: int, box: Box, columns: int) 
 
 
 def _draw_use(canvas: Canvas, scene: Scene, slot: int, bar: Box) -> None:
-    """KV use of a serving instance; of a starting one, how far it has got."""
+    """KV use and the share of requests that wait; a starting or switched-off instance has neither."""
     s = scene.snapshot
     state = s.state[slot]
     inside = bar.right - bar.left
@@ -173,13 +171,9 @@ def _draw_use(canvas: Canvas, scene: Scene, slot: int, bar: Box) -> None:
     colour = BLUE if state == READY else PURPLE
     canvas.fill(bar, PALE)
     canvas.fill(part(s.kv_use[slot]), colour)
-    requests = s.running[slot] + s.waiting[slot]
     if s.waiting[slot]:
-        # A strip as long as the share of its requests that wait.
-        waits = part(s.waiting[slot] / requests)
-        canvas.fill(
-            Box(bar.left, bar.bottom - (bar.bottom - bar.top) // 4, waits.right, bar.bottom), VERMILLION
-        )
+        strip = part(s.waiting[slot] / (s.running[slot] + s.waiting[slot]))
+        canvas.fill(strip._replace(top=bar.bottom - (bar.bottom - bar.top) // 4), VERMILLION)
     if state != DRAINING:
         x = part(s.anticipated_peak[slot]).right
         canvas.fill(Box(x - 1, bar.top - 2, x, bar.bottom + 2), INK)

@@ -52,8 +52,7 @@ def _history(scene: Scene) -> list[str]:
         fleet[:, within] = [[segment.ready], [segment.target]]
     rows = {"load": load, "ready": fleet[0], "target": fleet[1]}
     values = {"load": scene.load_now, "ready": scene.counts["ready"], "target": scene.snapshot.target}
-    known = [row[np.isfinite(row)] for row in rows.values()]
-    highest = max(1.0, *(float(row.max()) for row in known if len(row)))
+    highest = max(1.0, *(float(np.nan_to_num(row).max()) for row in rows.values()))
     lines = [f"last {scene.history_s / 60:.0f} min, in instances; highest {_load(highest)}"]
     for name, row in rows.items():
         number = _load(values[name]) if name == "load" else compact(values[name])
@@ -63,17 +62,14 @@ def _history(scene: Scene) -> list[str]:
 
 
 def _forecast(scene: Scene) -> str:
-    """The last closed window, the current one and the next, with what came in brackets."""
+    """The last closed window, the current one and the next."""
     current = max(k for k, w in enumerate(scene.windows) if k == 0 or w.start_s <= scene.snapshot.time_s)
     words = []
     for window in scene.windows[max(current - 1, 0) : current + 2]:
-        came = (
-            ""
-            if window.arrived is None
-            else f" ({_load(window.arrived)}{'' if window.closed else ' so far'})"
-        )
+        so_far = "" if window.closed else " so far"
+        came = "" if window.arrived is None else f" ({_load(window.arrived)} came{so_far})"
         words.append(f"{scene.clock(window.start_s)} {_load(window.forecast)}{came}")
-    return ("   ".join(words) + "   (came)")[: WIDTH - 11]
+    return "   ".join(words)
 
 
 def _slots(scene: Scene) -> list[str]:
@@ -83,8 +79,8 @@ def _slots(scene: Scene) -> list[str]:
             _long_cell(scene, slot) for slot in range(shown)
         ]
     rows = -(-shown // _COLUMNS)
-    of = f"{shown} of {slots} slots" if shown < slots else f"{slots} slots"
-    lines = [f"{of}: · off, o starting (ready in), # ready, - draining; KV use, running+waiting"]
+    of = f"{shown} of {compact(slots)}" if shown < slots else f"{slots}"
+    lines = [f"{of} slots: · off, o starts in, # ready, - draining; KV in use, running+waiting"]
     for row in range(rows):
         lines.append("".join(_short_cell(scene, slot) for slot in range(row, shown, rows)))
     return lines

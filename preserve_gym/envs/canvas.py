@@ -28,6 +28,11 @@ PALE_BLUE: Colour = (178, 212, 235)
 PALE_ORANGE: Colour = (249, 226, 175)
 YELLOW: Colour = (255, 240, 168)
 WHITE: Colour = (255, 255, 255)
+PALETTE = (
+    *(INK, GREY, LINE, PALE, WHITE),
+    *(ORANGE, BLUE, VERMILLION, PURPLE, PALE_BLUE, PALE_ORANGE, YELLOW),
+)
+"""All colours of a picture, but for the edges of letters."""
 
 Point = tuple[float, float]
 

@@ -80,7 +80,7 @@ def _slots(scene: Scene) -> list[str]:
         ]
     rows = -(-shown // _COLUMNS)
     of = f"{shown} of {compact(slots)}" if shown < slots else f"{slots}"
-    lines = [f"{of} slots: · off, o starts in, # ready, - draining; KV in use, running+waiting"]
+    lines = [f"{of} slots: · off, o starting, # ready, - draining; KV use, running+waiting"]
     for row in range(rows):
         lines.append("".join(_short_cell(scene, slot) for slot in range(row, shown, rows)))
     return lines

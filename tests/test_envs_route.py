@@ -181,7 +181,7 @@ def test_by_default_the_fleet_follows_the_forecast(workload: Workload) -> None:
         ({"obs_mode": "image"}, "obs_mode: expected one of flat, dict, got 'image'"),
         ({"warmup_router": "fastest"}, "router: expected one of round-robin"),
         ({"reward": {"scale": -1.0}}, "RouteRewardConfig.scale: expected a number in [0"),
-        ({"render_mode": "human"}, "render_mode: expected None or ansi"),
+        ({"render_mode": "human"}, "render_mode: expected None or one of ansi, rgb_array"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

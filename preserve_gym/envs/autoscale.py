@@ -61,7 +61,7 @@ class AutoscaleEnv(TaskEnv):
         reward: weights of the reward, or a mapping.
         initial_instances: ready at the start of the warm-up; None: the forecast need.
         router_weights: of the router ``linear``, or one of your own that reads ``view.weights``.
-        render_mode: None or ``ansi``.
+        render_mode: None, ``ansi`` or ``rgb_array``.
         scenario: name or file of a scenario, or one made before: gives ``cluster`` and ``workload`` where
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for

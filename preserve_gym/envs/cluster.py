@@ -41,7 +41,7 @@ class ClusterEnv(TaskEnv):
         obs_mode: ``flat`` or ``dict``.
         reward: weights of the reward, or a mapping.
         initial_instances: ready at the start of the warm-up; None: the forecast need.
-        render_mode: None or ``ansi``.
+        render_mode: None, ``ansi`` or ``rgb_array``.
         scenario: name or file of a scenario, or one made before: gives ``cluster`` and ``workload`` where
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for

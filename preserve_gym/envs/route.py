@@ -52,7 +52,7 @@ class RouteEnv(TaskEnv):
         warmup_router: serves the warm-up: name of a built-in router, or one made by ``@router``.
         obs_mode: ``flat`` or ``dict``.
         reward: weights of the reward, or a mapping.
-        render_mode: None or ``ansi``.
+        render_mode: None, ``ansi`` or ``rgb_array``.
         scenario: name or file of a scenario, or one made before: gives ``cluster`` and ``workload`` where
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for

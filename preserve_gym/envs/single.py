@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preserve_gym.envs.batch import EnvBatch
+from preserve_gym.envs.dashboard import RENDER_MODES, Dashboard
 from preserve_gym.envs.task import Task
 from preserve_gym.errors import InputError
 from preserve_gym.sim import Cluster
@@ -26,14 +27,16 @@ class TaskEnv(gym.Env[Any, Any]):
         profile: what one instance of it serves.
         feature_names: of the flat observation.
         cluster: the simulated one, from the first ``reset`` on; a look at it changes nothing.
+        dashboard: what ``render`` shows; None without a render mode.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (as Gymnasium declares it)
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # noqa: RUF012  (as Gymnasium has it)
 
     def __init__(self, task: Task, render_mode: str | None) -> None:
-        modes = self.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
-            raise InputError(f"render_mode: expected None or {' or '.join(modes)}, got {render_mode!r}")
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise InputError(
+                f"render_mode: expected None or one of {', '.join(RENDER_MODES)}, got {render_mode!r}"
+            )
         self.render_mode = render_mode
         self.task = task
         self.workload: Workload = task.setting.workload
@@ -43,6 +46,10 @@ class TaskEnv(gym.Env[Any, Any]):
         self.observation_space = task.observation_space
         self.feature_names = task.feature_names
         self._batch = EnvBatch(task, 1)
+        self.dashboard: Dashboard | None = None
+        if render_mode is not None:
+            self.dashboard = Dashboard(self.cluster_config, self.workload, self.profile)
+            self._recorded: dict[str, float] = {}
 
     @property
     def cluster(self) -> Cluster:
@@ -67,6 +74,9 @@ class TaskEnv(gym.Env[Any, Any]):
         """
         super().reset(seed=seed)
         self._batch.begin([0], [self.task.begin(self.np_random, options or {})])
+        if self.dashboard is not None:
+            self.dashboard.start(snapshot := self.cluster.snapshot())
+            self._recorded = dict(snapshot.totals)
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -79,8 +89,13 @@ class TaskEnv(gym.Env[Any, Any]):
         if self._batch.episodes["ended"][0]:
             raise gym.error.ResetNeeded("the episode has ended: call reset() first")
         self._batch.step([0], [action])
-        reward = float(self._batch.rewards()[0])
-        return self._observation(), reward, False, bool(self._batch.episodes["ended"][0]), self._info()
+        reward, info = float(self._batch.rewards()[0]), self._info()
+        if self.dashboard is not None:
+            snapshot, before = self.cluster.snapshot(), self._recorded
+            interval = {name: value - before[name] for name, value in snapshot.totals.items()}
+            self.dashboard.record(snapshot, interval, info.get("instance"))
+            self._recorded = dict(snapshot.totals)
+        return self._observation(), reward, False, bool(self._batch.episodes["ended"][0]), info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions can be carried out now, bool[number of actions].
@@ -106,13 +121,17 @@ class TaskEnv(gym.Env[Any, Any]):
         scored = results["arrival_s"] >= self._batch.episodes["start_s"][0]
         return results[scored].reset_index(drop=True)
 
-    def render(self) -> Any:
-        """One line of text in ``ansi`` mode, None otherwise."""
-        if self.render_mode != "ansi":
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The dashboard: text in mode ``ansi``, uint8 (540, 960, 3) in ``rgb_array``, None without a mode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
+        """
+        if self.dashboard is None:
             return None
-        s = self.cluster.snapshot()
-        marks = "".join("·o#-"[state] for state in s.state)
-        return f"{s.time_s:10.1f} s  [{marks}]  running {s.running.sum()}  waiting {s.waiting.sum()}"
+        if not self.dashboard.started:
+            raise gym.error.ResetNeeded("nothing to render yet: call reset() first")
+        return self.dashboard.ansi() if self.render_mode == "ansi" else self.dashboard.rgb_array()
 
     def _observation(self) -> Any:
         return self.task.observation(self._batch.state(0))

@@ -23,6 +23,7 @@ from preserve_gym.envs.task import Begin, Task
 from preserve_gym.sim import TOTALS, Cluster
 from preserve_gym.sim.addresses import address, table
 from preserve_gym.sim.engine import compile_event_loop
+from preserve_gym.sim.jit import entry_point
 from preserve_gym.sim.routers import get_router
 from preserve_gym.sim.state import ROUTER_WEIGHTS
 
@@ -100,7 +101,7 @@ class EnvBatch:
         self._enter("envs", self._envs, ENV)
         self._enter("functions", [compile_event_loop()], EVENT_LOOP)
         self._enter("routers", routers, ROUTER)
-        self._play = task.turns()
+        self._play = entry_point(task.turns())
         self._states: list[Any] = [None] * self.n
         for j, cluster in enumerate(self.clusters):
             if cluster is not None:

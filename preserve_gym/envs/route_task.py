@@ -15,7 +15,7 @@ from preserve_gym.config import RouteRewardConfig
 from preserve_gym.envs.action import integers
 from preserve_gym.envs.physical import Physical
 from preserve_gym.envs.route_observation import RouteObservation
-from preserve_gym.envs.route_turn import ROUTE_INFO, route_turns
+from preserve_gym.envs.route_turn import ROUTE_INFO, compile_route_turns
 from preserve_gym.envs.setting import Setting
 from preserve_gym.envs.task import Begin, Schedule, Task, check_options, make_constants
 from preserve_gym.errors import InputError
@@ -57,8 +57,8 @@ class RouteTask(Task):
         self.constants["scale"] = reward.scale
 
     def turns(self) -> Any:
-        """The compiled function that plays ``Turns``."""
-        return route_turns()
+        """The compiled function ``(turns) -> None``."""
+        return compile_route_turns()
 
     def decode(self, actions: Any, batch: Any) -> tuple[I8, None]:
         """Slots."""

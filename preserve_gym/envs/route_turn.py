@@ -22,7 +22,7 @@ from preserve_gym.envs.route_observation import observe_request
 from preserve_gym.envs.route_reward import reward_latency, reward_violations
 from preserve_gym.sim.addresses import take_number
 from preserve_gym.sim.by_reference import ByReferenceType
-from preserve_gym.sim.jit import entry_point, kernel, typed_kernel
+from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.state import READY, REJECTED, State
 from preserve_gym.sim.totals import sum_totals
@@ -42,10 +42,10 @@ _VIOLATIONS = total_index("violations")
 
 
 @functools.cache
-def route_turns() -> Any:
-    """The compiled function ``(turns) -> None``; releases the GIL."""
+def compile_route_turns() -> Any:
+    """The compiled function ``(turns) -> None``, which releases the GIL."""
     notice = "preserve_gym: compiling the environments, once, about 10 s"
-    return entry_point(typed_kernel(numba.void(ByReferenceType(Turns)), notice)(_route_turns))
+    return typed_kernel(numba.void(ByReferenceType(Turns)), notice)(_route_turns)
 
 
 def _route_turns(turns: Turns) -> None:

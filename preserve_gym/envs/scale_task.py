@@ -13,7 +13,7 @@ from preserve_gym.config import RewardConfig
 from preserve_gym.envs.action import JOINT, ScaleAction
 from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.physical import Physical
-from preserve_gym.envs.scale_turn import SCALE_INFO, scale_turns
+from preserve_gym.envs.scale_turn import SCALE_INFO, compile_scale_turns
 from preserve_gym.envs.setting import Setting
 from preserve_gym.envs.task import Begin, Task, check_initial, check_options, make_constants
 from preserve_gym.errors import InputError
@@ -63,8 +63,8 @@ class ScaleTask(Task):
         self.constants["baseline_headroom"] = reward.baseline_headroom
 
     def turns(self) -> Any:
-        """The compiled function that plays ``Turns``."""
-        return scale_turns()
+        """The compiled function ``(turns) -> None``."""
+        return compile_scale_turns()
 
     def decode(self, actions: Any, batch: Any) -> tuple[I8, NDArray[np.float64] | None]:
         """Targets, and weights of the router."""

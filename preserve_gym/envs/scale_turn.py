@@ -21,7 +21,7 @@ from preserve_gym.envs.physical import count_ready, count_targets, total_index
 from preserve_gym.envs.reward import reward_cost, reward_slo
 from preserve_gym.sim.addresses import take_number
 from preserve_gym.sim.by_reference import ByReferenceType
-from preserve_gym.sim.jit import entry_point, kernel, typed_kernel
+from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.state import State
 from preserve_gym.sim.totals import sum_totals
@@ -44,10 +44,10 @@ _VIOLATIONS, _INSTANCE_S = total_index("violations"), total_index("instance_s")
 
 
 @functools.cache
-def scale_turns() -> Any:
-    """The compiled function ``(turns) -> None``; releases the GIL."""
+def compile_scale_turns() -> Any:
+    """The compiled function ``(turns) -> None``, which releases the GIL."""
     notice = "preserve_gym: compiling the environments, once, about 10 s"
-    return entry_point(typed_kernel(numba.void(ByReferenceType(Turns)), notice)(_scale_turns))
+    return typed_kernel(numba.void(ByReferenceType(Turns)), notice)(_scale_turns)
 
 
 def _scale_turns(turns: Turns) -> None:

@@ -95,7 +95,7 @@ class Task(ABC):
 
     @abstractmethod
     def turns(self) -> Any:
-        """The compiled function that plays ``Turns``."""
+        """The compiled function ``(turns) -> None``."""
 
     @abstractmethod
     def decode(self, actions: Any, batch: Any) -> tuple[I8, NDArray[np.float64] | None]:

@@ -33,7 +33,8 @@ k = np.arange(200)
 trace = Trace(k / 2.0 + 1.0, 100 + k * 37 % 900, 20 + k * 61 % 90, span_s=110.0)
 workload = Workload(WorkloadConfig(start_s=40.0, warmup_s=20.0, horizon_s=30.0, forecaster="naive"), trace)
 for name in ("Autoscale", "Cluster", "Route"):
-    envs = gym.make_vec(f"preserve/{name}-v0", 2, workload=workload, cluster={"max_instances": 3}, num_threads=1)
+    options = {"workload": workload, "cluster": {"max_instances": 3}, "num_threads": 1}
+    envs = gym.make_vec(f"preserve/{name}-v0", 2, **options)
     envs.action_space.seed(0)
     seen = [envs.reset(seed=0)[0]]
     for _ in range(4):

@@ -35,10 +35,10 @@ _LENGTH_LEVEL = 0.9
 _WIDTH = 130  # of tables, where there is no terminal
 PRESERVE = """\
 PreServe (arXiv 2504.03702) publishes for its own forecaster, on its own cut of Azure's traces, a mean APE of
-7.74 % (prompt) and 8.45 % (output) for code, 4.15 % and 4.30 % for conversations, 6.17 % in all; for its length
-predictor, which reads the text, a MAE of 78.25 tokens and an Acc-100 of 77.95 %. That is no bar to beat: on the
-week of May 2024, whose tokens are estimates, repeating the last window has 5.1 % (code) and 3.1 % (conversations)
-already. The workloads above have other windows, sizes and noise."""
+7.74 % (prompt) and 8.45 % (output) for code, 4.15 % and 4.30 % for conversations, 6.17 % in all; for its
+length predictor, which reads the text, a MAE of 78.25 tokens and an Acc-100 of 77.95 %. That is no bar to
+beat: on the week of May 2024, whose tokens are estimates, repeating the last window has 5.1 % (code) and
+3.1 % (conversations) already. The workloads above have other windows, sizes and noise."""
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,7 @@ class Walker:
         self._works = False
         self._failure = ""
 
-    def rows(
-        self, first: int, end: int, report: Callable[[int, int], None] | None = None
-    ) -> ForecastTable:
+    def rows(self, first: int, end: int, report: Callable[[int, int], None] | None = None) -> ForecastTable:
         """The forecasts at the start of the windows from ``first`` to before ``end``."""
         count, self._failure = end - first, ""
         mean = np.empty((count, self._horizon))

@@ -3,12 +3,13 @@
 Run as ``python -m tests.drift_noise_floor`` with the data folder in ``PRESERVE_GYM_DATA``: some minutes.
 The scenario is generated again client by client, and with other seeds. Their mean is close to what the
 published windows of the clients make one expect; what a seed differs by from it is noise of counts and
-lengths. Figures are mean absolute errors over the next six windows of the test days, over that of the last
-window, of prompt and output tokens.
+lengths. Figures are mean absolute errors over the next six windows, over that of the last window: of prompt
+and output tokens on the validation days, and on the test days.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,6 +22,7 @@ from preserve_gym.forecasting.walk_forward import Past, walk_past
 from preserve_gym.scenarios import load_scenario
 from preserve_gym.traces import dataset_path, read_client_windows
 from preserve_gym.traces.client_lengths import ClientLengths
+from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 FloatArray = NDArray[np.float64]
 
@@ -31,7 +33,7 @@ HORIZON = 6
 OTHER_SEEDS = 4
 NEAR = 3  # windows to each side over which the day before is smoothed
 Forecast = FloatArray
-"""float64[windows, HORIZON], row k made at the start of window k; rows before the test days are not read."""
+"""float64[windows, HORIZON], row k made at the start of window k; only the rows measured need to be right."""
 
 
 def client_tokens(seed: int) -> FloatArray:
@@ -55,15 +57,17 @@ def client_tokens(seed: int) -> FloatArray:
     return tokens
 
 
-def tested_windows(count: int) -> range:
-    """Windows at whose start forecasts are measured: as in ``experiments.predict``."""
-    assert CONFIG.split_s is not None
-    return range(round((CONFIG.split_s[1] + CONFIG.split_gap_s) / WINDOW_S), count)
+def measured(split: str) -> tuple[int, int]:
+    """The first window of the validation or test days that is measured, and their end."""
+    train_s, validation_s = CONFIG.split_s or (math.nan, math.nan)
+    spans_s = {"validation": (train_s, validation_s), "test": (validation_s, 14 * SECONDS_PER_DAY)}
+    start_s, end_s = spans_s[split]
+    return round((start_s + CONFIG.split_gap_s) / WINDOW_S), round(end_s / WINDOW_S)
 
 
-def error(forecast: Forecast, truth: FloatArray) -> float:
-    """Mean absolute error over the test windows and all steps that the recording covers."""
-    rows = np.array(tested_windows(len(truth)))[:, None]
+def error(forecast: Forecast, truth: FloatArray, first: int) -> float:
+    """Mean absolute error of the rows from ``first`` on, over all steps that ``truth`` covers."""
+    rows = np.arange(first, len(truth))[:, None]
     ahead = rows + np.arange(HORIZON)
     inside = ahead < len(truth)
     return float(np.abs(truth[ahead[inside]] - forecast[rows[:, 0]][inside]).mean())
@@ -78,28 +82,27 @@ def truth_ahead(series: FloatArray) -> Forecast:
     return np.lib.stride_tricks.sliding_window_view(longer, HORIZON)
 
 
-def profile_ar(series: FloatArray) -> Forecast:
+def profile_ar(series: FloatArray, first: int) -> Forecast:
     past = Past(series, np.zeros((len(series), 0)), len(series), float(series[0]), WINDOW_S, 0.0)
-    return walk_past(ProfileAR(WINDOW_S), past, HORIZON, wanted_from=tested_windows(len(series)).start).mean
+    return walk_past(ProfileAR(WINDOW_S), past, HORIZON, wanted_from=first).mean
 
 
-def largest(tokens: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
-    """The tokens of the largest clients before the test days, and of the others: [windows, clients] each."""
-    order = np.argsort(-tokens[: tested_windows(len(tokens)).start].sum(axis=0), kind="stable")
+def largest(tokens: FloatArray, count: int, first: int) -> tuple[FloatArray, FloatArray]:
+    """Tokens of the clients that were largest before ``first``, and of the others, [windows, clients]."""
+    order = np.argsort(-tokens[:first].sum(axis=0), kind="stable")
     return tokens[:, order[:count]], tokens[:, order[count:]]
 
 
-def each_by_itself(tokens: FloatArray, count: int) -> Forecast:
+def each_by_itself(tokens: FloatArray, count: int, first: int) -> Forecast:
     """``profile_ar`` of each of the largest clients and of the others together, summed."""
-    those, others = largest(tokens, count)
+    those, others = largest(tokens, count, first)
     parts = [*those.T, others.sum(axis=1)]
-    return np.sum([profile_ar(np.ascontiguousarray(part)) for part in parts], axis=0)
+    return np.sum([profile_ar(np.ascontiguousarray(part), first) for part in parts], axis=0)
 
 
-def foreseen(tokens: FloatArray, count: int) -> Forecast:
+def foreseen(tokens: FloatArray, count: int, first: int) -> Forecast:
     """The last window, with what the clients will send whose changes from window to window were largest."""
-    before = tokens[: tested_windows(len(tokens)).start]
-    order = np.argsort(-np.abs(np.diff(before, axis=0)).mean(axis=0), kind="stable")
+    order = np.argsort(-np.abs(np.diff(tokens[:first], axis=0)).mean(axis=0), kind="stable")
     known, others = tokens[:, order[:count]].sum(axis=1), tokens[:, order[count:]].sum(axis=1)
     return truth_ahead(known) + last_window(others)
 
@@ -122,12 +125,12 @@ def trees(rows: FloatArray, target: FloatArray) -> Callable[[FloatArray], FloatA
     return lambda others: np.asarray(model.predict(others), np.float64)
 
 
-def regression(tokens: FloatArray, count: int, learn: Learner) -> Forecast:
-    """The relative change of the total, from the recent tokens of each of the largest clients and of all.
+def regression(tokens: FloatArray, count: int, learn: Learner, first: int) -> Forecast:
+    """The relative change of the total, from the recent tokens of all and of each of the largest clients.
 
     Each step ahead has a model of its own, fitted anew each day on all the past.
     """
-    those, others = largest(tokens, count)
+    those, others = largest(tokens, count, first)
     total = tokens.sum(axis=1)
     known = np.column_stack([those, others.sum(axis=1), total])
     forecast = last_window(total)
@@ -137,8 +140,8 @@ def regression(tokens: FloatArray, count: int, learn: Learner) -> Forecast:
         rows = client_features(known, origin, step) / level[:, None]
         ahead = np.minimum(origin + step, len(total) - 1)
         change = (total[ahead] - level) / level
-        for first in range(tested_windows(len(total)).start // DAY * DAY, len(total), DAY):
-            closed, today = origin + step < first, (first <= origin) & (origin < first + DAY)
+        for midnight in range(first // DAY * DAY, len(total), DAY):
+            closed, today = origin + step < midnight, (midnight <= origin) & (origin < midnight + DAY)
             predicted = learn(rows[closed], change[closed])(rows[today])
             forecast[origin[today], step] = level[today] * np.maximum(1.0 + predicted, 0.0)
     return forecast
@@ -158,49 +161,49 @@ def client_features(tokens: FloatArray, origin: NDArray[np.intp], step: int) -> 
     return np.hstack([*columns, day_before[1] - day_before[0], day_before[0] - last])
 
 
-def rows_of(field: int, own: FloatArray, others: list[FloatArray]) -> Iterator[tuple[str, float]]:
-    """A row's title and its error over that of the last window.
+def rows_of(tokens: FloatArray, expected: FloatArray, first: int) -> Iterator[tuple[str, float]]:
+    """A row's title and its error over that of the last window, from window ``first`` on.
 
     Args:
-        field: 0 for prompt tokens, 1 for output tokens.
-        own: ``client_tokens`` of the scenario's seed.
-        others: those of other seeds.
+        tokens: float64[windows, clients] of the scenario.
+        expected: float64[windows], mean total of other seeds.
+        first: first window at whose start forecasts are measured.
     """
-    tokens = own[field]
     total = tokens.sum(axis=1)
-    expected = np.mean([other[field].sum(axis=1) for other in others], axis=0)
-    naive = error(last_window(total), total)
+    naive = error(last_window(total), total, first)
+    expected_naive = error(last_window(expected), expected, first)
     # The mean of n seeds has noise of its own.
-    own_share = np.sqrt(len(others) / (len(others) + 1))
-    yield (
-        "expected tokens of the window (clients' published windows are known)",
-        (own_share * error(truth_ahead(expected), total) / naive),
-    )
-    yield "last window, of expected tokens", error(last_window(expected), expected) / naive
-    yield (
-        "last window, and the future of the 1 most changeable client",
-        error(foreseen(tokens, 1), total) / naive,
-    )
+    own_share = math.sqrt(OTHER_SEEDS / (OTHER_SEEDS + 1))
+
+    def ratio(forecast: Forecast) -> float:
+        return error(forecast, total, first) / naive
+
+    yield "expected tokens of the window itself", own_share * ratio(truth_ahead(expected))
+    yield "last window of expected tokens, of those to come", expected_naive / naive
+    for count in (1, 5, 20):
+        title = f"last window, and the future of the {count} most changeable client{'s' * (count > 1)}"
+        yield title, ratio(foreseen(tokens, count, first))
+    yield "`profile-ar`", ratio(profile_ar(total, first))
+    smooth = error(profile_ar(expected, first), expected, first) / expected_naive
+    yield "`profile-ar` of expected tokens, over their last window", smooth
     for count in (5, 20):
-        title = f"last window, and the future of the {count} most changeable clients"
-        yield title, error(foreseen(tokens, count), total) / naive
-    yield "profile-ar", error(profile_ar(total), total) / naive
-    yield (
-        "profile-ar of expected tokens, over their last window",
-        (error(profile_ar(expected), expected) / error(last_window(expected), expected)),
-    )
-    for count in (5, 20):
-        yield f"profile-ar of each of {count} clients", error(each_by_itself(tokens, count), total) / naive
-        for learn in (linear, trees):
-            title = f"{learn.__name__} regression on {count} clients"
-            yield title, error(regression(tokens, count, learn), total) / naive
+        title = f"`profile-ar` of each of the {count} largest clients"
+        yield title, ratio(each_by_itself(tokens, count, first))
+    for learn in (linear, trees):
+        for count in (0, 5, 20):
+            title = f"{learn.__name__} on totals" + (f" and the {count} largest clients" if count else "")
+            yield title, ratio(regression(tokens, count, learn, first))
 
 
 def main() -> None:
     own, *others = (client_tokens(CONFIG.seed + k) for k in range(OTHER_SEEDS + 1))
-    both = (rows_of(field, own, others) for field in (0, 1))
-    for (title, prompt), (_, output) in zip(*both, strict=True):
-        print(f"| {title} | {prompt:.2f} | {output:.2f} |", flush=True)
+    expected = np.mean([other.sum(axis=2) for other in others], axis=0)
+    columns = []
+    for split in ("validation", "test"):
+        first, end = measured(split)
+        columns += [rows_of(own[field, :end], expected[field, :end], first) for field in (0, 1)]
+    for cells in zip(*columns, strict=True):
+        print(f"| {cells[0][0]} | {' | '.join(f'{value:.2f}' for _, value in cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,25 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
-from preserve_gym.forecasting import FORECASTERS, make_forecast
+from preserve_gym.forecasting import FORECASTERS, WorkloadForecast, make_forecast
 from preserve_gym.forecasting.accuracy import forecast_accuracy, mase_scale
 from preserve_gym.prediction import PREDICTORS, length_accuracy, predict_length_bounds
 from preserve_gym.scenarios import load_scenario, scenario_names
 from preserve_gym.splits import Bounds, split_bounds
 from preserve_gym.traces import Trace, load_trace
-from preserve_gym.workload import Workload
+from preserve_gym.workload import prepared_trace
 
 PROGRAM = "python -m experiments.predict"
 BURSTGPT = "burstgpt"
@@ -32,6 +33,12 @@ LEVELS = (0.1, 0.5, 0.9)
 REFERENCES = ("naive", "seasonal-naive")
 _LENGTH_LEVEL = 0.9
 _WIDTH = 130  # of tables, where there is no terminal
+PRESERVE = """\
+PreServe (arXiv 2504.03702) publishes for its own forecaster, on its own cut of Azure's traces, a mean APE of
+7.74 % (prompt) and 8.45 % (output) for code, 4.15 % and 4.30 % for conversations, 6.17 % in all; for its
+length predictor, which reads the text, a MAE of 78.25 tokens and an Acc-100 of 77.95 %. That is no bar to
+beat: on the week of May 2024, whose tokens are estimates, repeating the last window has 5.1 % (code) and
+3.1 % (conversations) already. The workloads above have other windows, sizes and noise."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,9 @@ class Options:
 
     workloads: tuple[str, ...] = ("chat-week", "code-week", "drift", BURSTGPT)
     """Scenarios to forecast, or burstgpt: its conversations in windows of an hour."""
-    forecasters: tuple[str, ...] = ("profile-ar", "trees", "ensemble", "lstm", "mlstm")
-    """Forecasters to compare; naive and seasonal-naive are always there."""
+    forecasters: tuple[str, ...] = ("profile-ar", "trees", "theta", "ensemble", "lstm", "mlstm")
+    """Forecasters to compare; naive and seasonal-naive are always there. Their seconds are the processor's,
+    few where forecasts were on disk."""
     horizon: int = 6
     """Windows ahead; measures are over all of them."""
     length_scenarios: tuple[str, ...] = ("chat", "long-prompt", "sharegpt-poisson")
@@ -100,6 +108,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             status.update(f"{scenario}: lengths")
             tables["lengths"].append(pd.DataFrame(length_rows(scenario, options.predictors)))
             _show(f"{scenario}: lengths", tables["lengths"][-1], console)
+    console.print(PRESERVE, highlight=False, soft_wrap=True)
     if options.out is not None:
         _write(options.out, {title: pd.concat(parts) for title, parts in tables.items() if parts})
     return 0
@@ -139,13 +148,15 @@ def load_series(name: str) -> Series:
         assert trace.request_class is not None
         trace = trace.take(trace.request_class == 0)
         return Series(name, trace, split_bounds(trace.span_s, None, 3600.0), 3600.0)
-    workload = load_scenario(name).make_workload("test")
-    return Series(name, workload.trace, _bounds(workload), workload.config.window_s)
+    trace, bounds = scenario_parts(name)
+    return Series(name, trace, bounds, load_scenario(name).workload.window_s)
 
 
-def _bounds(workload: Workload) -> Bounds:
-    assert workload.bounds is not None
-    return workload.bounds
+def scenario_parts(name: str) -> tuple[Trace, Bounds]:
+    """The recording of a scenario after its transforms, and where its splits lie."""
+    trace, bounds = prepared_trace(replace(load_scenario(name).workload, split="test"))
+    assert bounds is not None
+    return trace, bounds
 
 
 def forecast_rows(series: Series, name: str, horizon: int) -> list[dict[str, Any]]:
@@ -154,7 +165,7 @@ def forecast_rows(series: Series, name: str, horizon: int) -> list[dict[str, Any
     first, last = (round(time_s / series.window_s) for time_s in series.bounds["test"])
     truths = series.trace.window_tokens(series.window_s)
     known = [truth[: int(trained // series.window_s)] for truth in truths]
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     forecast = make_forecast(
         name,
         series.trace,
@@ -163,8 +174,9 @@ def forecast_rows(series: Series, name: str, horizon: int) -> list[dict[str, Any
         prior=(float(known[0].mean()), float(known[1].mean())),
         train_s=trained,
         levels=() if name in (*REFERENCES, "noisy", "oracle") else LEVELS,
+        wanted_from_s=series.bounds["test"][0],
     )
-    seconds = time.perf_counter() - start_s
+    seconds = time.process_time() - start_s
     rows = []
     for tokens, truth, past in zip(("prompt", "output"), truths, known, strict=True):
         accuracy = forecast_accuracy(
@@ -172,12 +184,20 @@ def forecast_rows(series: Series, name: str, horizon: int) -> list[dict[str, Any
             getattr(forecast, f"{tokens}_tokens"),
             slice(first, last),
             mase_scale(past),
-            getattr(forecast, f"{tokens}_quantiles"),
+            _own_quantiles(forecast, tokens, slice(first, last)),
             forecast.levels,
         )
         row = {"workload": series.name, "tokens": tokens, "forecaster": name, **asdict(accuracy)}
         rows.append(row | {"fallbacks": forecast.fallbacks, "seconds": seconds})
     return rows
+
+
+def _own_quantiles(forecast: WorkloadForecast, tokens: str, rows: slice) -> NDArray[np.float64] | None:
+    """The quantiles, or None of a forecaster without: those repeat its forecast."""
+    quantiles: NDArray[np.float64] | None = getattr(forecast, f"{tokens}_quantiles")
+    if quantiles is None or np.array_equal(quantiles[rows, 0], quantiles[rows, -1]):
+        return None
+    return quantiles
 
 
 def add_ratio(table: pd.DataFrame) -> pd.DataFrame:
@@ -191,14 +211,13 @@ def add_ratio(table: pd.DataFrame) -> pd.DataFrame:
 
 def length_rows(scenario: str, predictors: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each length predictor, learned on the training part and measured on the test."""
-    workload = load_scenario(scenario).make_workload("test")
-    trace, bounds = workload.trace, _bounds(workload)
+    trace, bounds = scenario_parts(scenario)
     train, test = (trace.row_range(*bounds[split]) for split in ("train", "test"))
     rows = []
     for name in predictors:
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         predicted = predict_length_bounds(name, trace, train=train, level=_LENGTH_LEVEL)
-        seconds = time.perf_counter() - start_s
+        seconds = time.process_time() - start_s
         tested = type(predicted)(predicted.tokens[test], predicted.upper_tokens[test])
         accuracy = asdict(length_accuracy(trace.output_tokens[test], tested))
         rows.append({"workload": scenario, "predictor": name, **accuracy, "seconds": seconds})
@@ -239,7 +258,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axis.axvline(0.9, color="black", lw=0.8, ls=":")
         axis.set_yticks(np.arange(len(names)) + 0.2, names)
         axis.set(title=workload, xlabel="MASE over the better of naive\nand seasonal-naive", xlim=(0.0, 2.0))
-        axis.invert_yaxis()
+    axes[0][0].invert_yaxis()  # of all, as they share it
     axes[0][0].legend(title="tokens", fontsize=8, loc="lower right")
     figure.savefig(path, dpi=120, metadata={"Software": None})
     plt.close(figure)

@@ -72,16 +72,14 @@ class Workload:
         self, config: WorkloadConfig, trace: Trace | None = None, windows_s: Sequence[float] | None = None
     ) -> None:
         self.config = config
-        if trace is None:
-            trace = load_trace(config.trace, config.seed, config.service_scale)
-        self.trace, self.bounds = _prepare(config, trace)
+        self.trace, self.bounds = prepared_trace(config, trace)
         self._start_s, self._end_s = self._bounds_of(config.split)
         self._fitted_s = self._bounds_of(None if config.split is None else "train")
         self._check_length()
         self._windows_s = self._make_windows(windows_s)
         train = None if config.split is None else self._rows(*self._fitted_s)
         self.predicted_tokens = predict_lengths(config.predictor, self.trace, train=train, seed=config.seed)
-        self.forecast = self._make_forecast()
+        self.forecast = self.forecast_by(config.forecaster)
         self._profiles: dict[object, InstanceProfile] = {}
         # Tokens before each request, to read off what arrived in any span of time.
         self._before = tuple(
@@ -223,7 +221,12 @@ class Workload:
             )
         return starts_s
 
-    def _make_forecast(self) -> WorkloadForecast:
+    def forecast_by(self, forecaster: str) -> WorkloadForecast:
+        """The forecast that this workload has with ``forecaster`` in its configuration.
+
+        Raises:
+            InputError: on an unknown name, or if a library is missing.
+        """
         config = self.config
         start_s, end_s = self._fitted_s
         fitted = self._rows(start_s, end_s)
@@ -236,7 +239,7 @@ class Workload:
         # A forecaster that knows the future knows that of its split.
         known = self._rows(0.0, self._end_s)
         return make_forecast(
-            config.forecaster,
+            forecaster,
             self.trace.take(known, span_s=self._end_s),
             window_s=config.window_s,
             horizon=config.forecast_windows,
@@ -320,8 +323,18 @@ class Workload:
         return position, min(int(position), len(self.forecast) - 1)
 
 
-def _prepare(config: WorkloadConfig, trace: Trace) -> tuple[Trace, Bounds | None]:
-    """The trace after its transforms, and where its splits lie."""
+def prepared_trace(config: WorkloadConfig, trace: Trace | None = None) -> tuple[Trace, Bounds | None]:
+    """The trace after rate scaling and transforms, and where its splits lie; no forecast, no lengths.
+
+    Args:
+        config: what to serve.
+        trace: used instead of loading ``config.trace``.
+
+    Raises:
+        InputError: if the trace cannot be read or does not allow what ``config`` wants.
+    """
+    if trace is None:
+        trace = load_trace(config.trace, config.seed, config.service_scale)
     numbered = [(k, transform.seeded(config.seed)) for k, transform in enumerate(config.transforms)]
     _check_mixes(config, [transform for _, transform in numbered])
 

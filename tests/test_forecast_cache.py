@@ -91,6 +91,19 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_parts_that_nobody_wants_are_skipped(tmp_path: Path) -> None:
+    fresh = walk_past(make_forecaster("profile-ar", HOUR_S), past(), 2, LEVELS)
+    for _ in range(2):
+        table = run(tmp_path, past(), wanted_from=300)
+        assert len(list(tmp_path.rglob("*.npz"))) == 2
+        same(table, walk_past(make_forecaster("profile-ar", HOUR_S), past(), 2, LEVELS, wanted_from=300))
+        np.testing.assert_array_equal(table.mean[288:], fresh.mean[288:])
+        assert not table.fell_back.any()
+        # The day before.
+        np.testing.assert_array_equal(table.mean[24:288, 0], past().series[:264])
+    same(run(tmp_path, past()), fresh)
+
+
 def test_a_broken_file_is_computed_again(tmp_path: Path) -> None:
     fresh = run(tmp_path, past())
     files = sorted(tmp_path.rglob("*.npz"))

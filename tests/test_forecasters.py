@@ -265,6 +265,17 @@ def test_quantiles_hold_their_share() -> None:
     np.testing.assert_allclose(below, LEVELS, atol=0.1)
 
 
+def test_quantiles_widen_where_a_service_becomes_livelier() -> None:
+    noise = np.random.default_rng(0).standard_normal(30 * 24)
+    noise *= np.where(np.arange(30 * 24) < 20 * 24, 0.02, 0.2)
+    series = 1e5 * np.exp(noise)
+    table = walk(make_forecaster("profile-ar", HOUR_S), series, 1, levels=LEVELS)
+    # The model that was fitted after 24 days knows four lively ones.
+    rows = slice(24 * 24, None)
+    inside = (table.quantiles[rows, 0, 0] <= series[rows]) & (series[rows] <= table.quantiles[rows, -1, 0])
+    assert 0.65 < inside.mean() < 0.95
+
+
 def test_an_ensemble_is_the_median_and_members_keep_their_policy() -> None:
     members = [LastValue(), Mean(10), Mean(5)]
     table = walk(Ensemble(members), np.arange(24.0))

@@ -210,10 +210,10 @@ def test_short_series(kind: type[RecurrentForecaster]) -> None:
     series = daily(1)
     with pytest.raises(InputError, match="history: expected at least 26 windows, got shape \\(25,\\)"):
         fitted(kind, series[:25])
-    for count in (26, 29, 30, 36, 40):
+    for count in (26, 27, 30, 36, 40):
         made = fitted(kind, series[:count]).predict(series[:count], 8, (0.3, 0.7))
         assert np.isfinite(made.mean).all()
-        assert (made.quantiles is None) == (count < 30)
+        assert (made.quantiles is None) == (count == 26)
         assert made.quantiles is None or np.isfinite(made.quantiles).all()
 
 

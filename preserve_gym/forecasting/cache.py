@@ -15,7 +15,7 @@ import numpy as np
 import platformdirs
 
 from preserve_gym.forecasting.forecaster import Forecaster
-from preserve_gym.forecasting.walk_forward import ForecastTable, Past, Walker, chunks, join
+from preserve_gym.forecasting.walk_forward import ForecastTable, Past, Walker, chunks, join, skipped_rows
 
 ENVIRONMENT_VARIABLE = "PRESERVE_GYM_FORECASTS"
 _LIBRARIES = ("numpy", "prophet", "scikit-learn", "sktime", "statsmodels", "torch")
@@ -42,6 +42,7 @@ def cached_walk(
     *,
     folder: Path | None = None,
     report: Callable[[int, int], None] | None = None,
+    wanted_from: int = 0,
 ) -> ForecastTable:
     """``walk_forward`` in parts of a ``refit_period``: those on disk are read, others computed and written.
 
@@ -57,31 +58,33 @@ def cached_walk(
         levels: of the quantiles, ascending in (0, 1).
         folder: of the files; None: ``cache_dir()``.
         report: called with the windows done and those to do.
+        wanted_from: parts that end before this window are neither computed nor kept (``skipped_rows``).
     """
     folder = cache_dir() if folder is None else folder
     walker: Walker | None = None
     tables = []
     for (first, end), key in zip(chunks(past), _keys(configuration, past, horizon, levels), strict=True):
+        if end <= wanted_from:
+            tables.append(skipped_rows(past, first, end, horizon, levels))
+            continue
         path = folder / key[:2] / f"{key}.npz"
         table = _read(path, end - first, horizon, levels)
         if table is None:
             walker = walker or Walker(make(), past, horizon, levels)
-            table = walker.rows(first, end)
+            table = walker.rows(first, end, report)
             _write(path, table)
-        tables.append(table)
-        if report is not None:
+        elif report is not None:
             report(end, len(past.series))
+        tables.append(table)
     return join(tables)
 
 
 def _keys(configuration: str, past: Past, horizon: int, levels: tuple[float, ...]) -> list[str]:
     """A hash for each chunk, of the code, the configuration and the past that its last row sees."""
     start = hashlib.sha256(_code().encode())
-    start.update(
-        repr(
-            (configuration, horizon, levels, past.train_windows, past.prior, past.window_s, past.clock_s)
-        ).encode()
-    )
+    # 600 and 600.0 must have one name.
+    numbers = [float(x) for x in (*levels, past.prior, past.window_s, past.clock_s)]
+    start.update(repr((configuration, int(horizon), past.train_windows, numbers)).encode())
     keys = []
     for first, end in chunks(past):
         digest = start.copy()

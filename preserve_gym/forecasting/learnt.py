@@ -32,6 +32,7 @@ def learnt_forecast(
     pending: FloatArray | None,
     levels: tuple[float, ...],
     cache_dir: Path | None,
+    wanted_from_s: float = 0.0,
 ) -> WorkloadForecast:
     """Prompt and output tokens, each a series of its own; arguments as for ``make_forecast``.
 
@@ -50,6 +51,7 @@ def learnt_forecast(
     if prior is None:
         prior = (float(series[0][:train_windows].mean()), float(series[1][:train_windows].mean()))
     check_prior(name, prior)
+    wanted_from = int((wanted_from_s + 1e-9) // window_s)
     nothing = np.zeros((count, 0))
     pasts = [
         Past(tokens, late, train_windows, first, window_s, trace.clock_s)
@@ -60,7 +62,7 @@ def learnt_forecast(
     tables = []
     with _progress(name, 2 * count) as advance:
         for past in pasts:
-            tables.append(_walk(forecaster, past, horizon, levels, cache_dir, advance))
+            tables.append(_walk(forecaster, past, horizon, levels, cache_dir, advance, wanted_from))
     prompt, output = tables
     return WorkloadForecast(
         window_s,
@@ -83,11 +85,13 @@ def _walk(
     levels: tuple[float, ...],
     cache_dir: Path | None,
     report: Callable[[int, int], None],
+    wanted_from: int,
 ) -> ForecastTable:
     if not isinstance(forecaster, str):
-        return walk_past(forecaster, past, horizon, levels, report)
+        return walk_past(forecaster, past, horizon, levels, report, wanted_from)
     if forecaster in INSTANT:
-        return walk_past(make_forecaster(forecaster, past.window_s), past, horizon, levels, report)
+        model = make_forecaster(forecaster, past.window_s)
+        return walk_past(model, past, horizon, levels, report, wanted_from)
     return cached_walk(
         lambda: make_forecaster(forecaster, past.window_s),
         forecaster,
@@ -96,6 +100,7 @@ def _walk(
         levels,
         folder=cache_dir,
         report=report,
+        wanted_from=wanted_from,
     )
 
 

@@ -42,6 +42,7 @@ def make_forecast(
     tail: str = "thin",
     seed: int = 0,
     cache_dir: Path | None = None,
+    wanted_from_s: float = 0.0,
 ) -> WorkloadForecast:
     """The forecast called ``name``; each forecaster takes the arguments that it knows.
 
@@ -60,6 +61,8 @@ def make_forecast(
         levels: of the quantiles, ascending in (0, 1), for forecasters that learn.
         prompt_mape, output_mape, tail, seed: of ``noisy_forecast``.
         cache_dir: folder of the cache; None: ``forecasting.cache.cache_dir()``.
+        wanted_from_s: forecasters that learn save time by forecasting only the days that end after this;
+            rows before have the fallback, which is not counted.
 
     Raises:
         InputError: on an unknown name, ``naive`` without a ``prior``, an argument out of range, or a
@@ -88,6 +91,7 @@ def make_forecast(
         pending=pending,
         levels=levels,
         cache_dir=cache_dir,
+        wanted_from_s=wanted_from_s,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from preserve_gym.forecasting.forecaster import FloatArray, Prediction, refit_period
+from preserve_gym.forecasting.forecaster import FloatArray, Prediction, day_lag, refit_period
 from preserve_gym.forecasting.lag_features import first_row, lag_features, log_offset
 
 _ROWS = 48
 _STRENGTH = 0.05
 _PASSES = 15
+_INTERVAL_DAYS = 2
 
 
 class ProfileAR:
@@ -18,6 +19,8 @@ class ProfileAR:
     The change from the last window to the one forecast is a linear function of ``lag_features``, one for
     each step ahead. It is fitted by least absolute deviations, as the forecast is a median, with a ridge
     penalty that draws it towards the last window. Fitted on all the past once a ``refit_period``.
+    Quantiles are those of its errors on the last two days of that past, at least a ``refit_period``, so that
+    a service that has become livelier has wider ones.
 
     Args:
         window_s: length of a window in seconds.
@@ -37,7 +40,7 @@ class ProfileAR:
         self._steps: list[tuple[FloatArray, FloatArray]] = []
 
     def predict(self, history: FloatArray, horizon: int, levels: tuple[float, ...] = ()) -> Prediction:
-        """The median, and quantiles of the errors made on the past that it was fitted on."""
+        """The median, and quantiles from the errors on the last days that it was fitted on."""
         logs = np.log(history + self._offset)
         origin = np.array([len(logs)])
         while len(self._steps) < horizon:
@@ -52,7 +55,7 @@ class ProfileAR:
         return Prediction(back, np.exp(quantiles) - self._offset if levels else None)
 
     def _fit_step(self, step: int) -> tuple[FloatArray, FloatArray]:
-        """Weights float64[features], and the errors of the fit."""
+        """Weights float64[features], and the last errors of the fit."""
         # Later steps have fewer rows; one that has none takes the last value.
         origin = np.arange(first_row(self._window_s), max(len(self._logs) - step, first_row(self._window_s)))
         if len(origin) < _ROWS // 2:
@@ -60,7 +63,8 @@ class ProfileAR:
         rows = lag_features(self._logs, origin, step, self._window_s)
         change = self._logs[origin + step] - self._logs[origin - 1]
         weights = least_absolute(rows, change)
-        return weights, change - rows @ weights
+        kept = max(day_lag(_INTERVAL_DAYS, self._window_s), refit_period(self._window_s))
+        return weights, (change - rows @ weights)[-kept:]
 
 
 def least_absolute(rows: FloatArray, target: FloatArray) -> FloatArray:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _HISTORY = 25
-_CALIBRATION_SHARE = 5
+# Fewer days of errors than half of the training part know too few kinds of days.
+_CALIBRATION_SHARE = 2
 _FORMAT = "preserve_gym recurrent forecaster 1"
 
 
@@ -55,9 +56,9 @@ class _Model:
 class RecurrentForecaster:
     """A network with one recurrent layer over the last 25 windows, trained once.
 
-    Quantiles come from the errors of a second network, trained on the first four fifths, over the last
-    fifth: the ratio of what came to what was forecast, separately for each window of the horizon. Equal
-    seeds and data give equal forecasts, to the bit on one machine, whether asked for alone or together.
+    Quantiles come from the errors of a second network, trained on the first half, over the second half: the
+    ratio of what came to what was forecast, separately for each window of the horizon. Equal seeds and data
+    give equal forecasts, to the bit on one machine, whether asked for alone or together.
 
     Args:
         seed: of the first weights and of the order of the training windows.

@@ -118,15 +118,35 @@ def walk_past(
     horizon: int,
     levels: tuple[float, ...] = (),
     report: Callable[[int, int], None] | None = None,
+    wanted_from: int = 0,
 ) -> ForecastTable:
-    """``walk_forward`` over a series that is put together already."""
+    """``walk_forward`` over a series that is put together already.
+
+    Chunks that end before window ``wanted_from`` are skipped (``skipped_rows``).
+    """
     walker = Walker(forecaster, past, horizon, levels)
     tables = []
     for first, end in chunks(past):
-        tables.append(walker.rows(first, end))
-        if report is not None:
-            report(end, len(past.series))
+        if end <= wanted_from:
+            tables.append(skipped_rows(past, first, end, horizon, levels))
+        else:
+            tables.append(walker.rows(first, end, report))
     return join(tables)
+
+
+def skipped_rows(past: Past, first: int, end: int, horizon: int, levels: tuple[float, ...]) -> ForecastTable:
+    """Rows that nobody asked for: the fallback of ``walk_forward``, not marked as such."""
+    mean = np.stack([fallback(past, past.before(window), horizon) for window in range(first, end)])
+    quantiles = np.repeat(mean[:, None], len(levels), axis=1) if levels else None
+    return ForecastTable(mean, quantiles, np.zeros(end - first, np.bool_))
+
+
+def fallback(past: Past, history: FloatArray, horizon: int) -> FloatArray:
+    """What stands in for a forecast after ``history``, float64[horizon]."""
+    day = day_lag(1, past.window_s)
+    if len(history) >= day:
+        return np.resize(history[-day:], horizon)
+    return np.full(horizon, history[-1] if len(history) else past.prior)
 
 
 def chunks(past: Past) -> Iterator[tuple[int, int]]:
@@ -155,7 +175,7 @@ class Walker:
         self._works = False
         self._failure = ""
 
-    def rows(self, first: int, end: int) -> ForecastTable:
+    def rows(self, first: int, end: int, report: Callable[[int, int], None] | None = None) -> ForecastTable:
         """The forecasts at the start of the windows from ``first`` to before ``end``."""
         count, self._failure = end - first, ""
         mean = np.empty((count, self._horizon))
@@ -165,10 +185,15 @@ class Walker:
             history = self._past.before(window)
             made = self._predict(window, history)
             fell_back[row] = made is None
-            mean[row] = self._fallback(history) if made is None else np.maximum(made.mean, 0.0)
+            if made is None:
+                mean[row] = fallback(self._past, history, self._horizon)
+            else:
+                mean[row] = np.maximum(made.mean, 0.0)
             if quantiles is not None:
                 own = None if made is None else made.quantiles
                 quantiles[row] = mean[row] if own is None else np.sort(np.maximum(own, 0.0), axis=0)
+            if report is not None:
+                report(window + 1, len(self._past.series))
         return ForecastTable(mean, quantiles, fell_back, self._failure)
 
     def _predict(self, window: int, history: FloatArray) -> Prediction | None:
@@ -211,12 +236,6 @@ class Walker:
             if values is not None and (np.shape(values) != shape or not np.all(np.isfinite(values))):
                 raise ValueError(f"expected finite numbers of shape {shape}, got {values}")
         return prediction
-
-    def _fallback(self, history: FloatArray) -> FloatArray:
-        day = day_lag(1, self._past.window_s)
-        if len(history) >= day:
-            return np.resize(history[-day:], self._horizon)
-        return np.full(self._horizon, history[-1] if len(history) else self._past.prior)
 
 
 def fit_point(forecaster: Forecaster, window: int, train_windows: int) -> int | None:

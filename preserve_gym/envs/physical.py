@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from preserve_gym.envs.env_state import EnvState
-from preserve_gym.sim.anticipator import peak_and_overload
+from preserve_gym.sim.anticipator import peaks
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import F8, READY, STARTING, State
 from preserve_gym.sim.totals import TOTALS
@@ -79,15 +79,17 @@ class Layout:
 def measure_instances(s: State, e: EnvState) -> None:
     """Write ``PER_INSTANCE``, which is what ``e.physical`` begins with."""
     for i in range(len(s.instances)):
-        measure_instance(s, e, i)
+        measure_instance(s, e, i, 0, 0)
 
 
 @kernel
-def measure_instance(s: State, e: EnvState, i: int) -> None:
-    """Write ``PER_INSTANCE`` of instance ``i``; if it has requests, ``s.map_tokens`` is its map then."""
+def measure_instance(s: State, e: EnvState, i: int, prompt: int, predicted: int) -> float:
+    """Write ``PER_INSTANCE`` of instance ``i``; return its anticipated peak with such a request more."""
     out, n = e.physical, len(s.instances)
     instance = s.instances[i]
-    peak, overload = peak_and_overload(s, i, e.constants[0].overload_use)
+    capacity = s.params[0].kv_blocks * s.params[0].block_size
+    limit = e.constants[0].overload_use * capacity
+    most, above, most_with = peaks(s, i, limit, prompt, predicted)
     ready_in_s = 0.0
     if instance.state == STARTING:
         ready_in_s = max(e.constants[0].mean_cold_start_s - (s.totals[0].now_s - instance.started_s), 0.0)
@@ -98,8 +100,9 @@ def measure_instance(s: State, e: EnvState, i: int) -> None:
     out[4 * n + i] = s.queued_prefill_tokens[i]
     out[5 * n + i] = s.expected_tokens[i]
     out[6 * n + i] = s.blocks_used[i] / s.params[0].kv_blocks
-    out[7 * n + i] = peak
-    out[8 * n + i] = overload
+    out[7 * n + i] = most / capacity
+    out[8 * n + i] = above / (len(s.map_tokens) - 1)
+    return most_with / capacity
 
 
 @kernel

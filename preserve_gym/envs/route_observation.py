@@ -25,7 +25,7 @@ from preserve_gym.envs.physical import (
 )
 from preserve_gym.errors import InputError
 from preserve_gym.sim.jit import kernel
-from preserve_gym.sim.state import OFF, READY, State
+from preserve_gym.sim.state import READY, State
 from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 WITH_REQUEST = {"anticipated_peak_with_request": HUGE}
@@ -117,10 +117,8 @@ def observe_request(s: State, e: EnvState) -> None:
     if r >= 0:
         prompt, predicted = s.requests[r].prompt_tokens, s.requests[r].predicted_tokens
     with_request = N_PER_INSTANCE * n
-    capacity = s.params[0].kv_blocks * s.params[0].block_size
     for i in range(n):
-        measure_instance(s, e, i)
-        out[with_request + i] = _peak_with(s, i, prompt, predicted) / capacity
+        out[with_request + i] = measure_instance(s, e, i, prompt, predicted)
     at = with_request + n
     out[at] = now
     out[at + 1] = (c.clock_s + now) % SECONDS_PER_DAY
@@ -129,32 +127,14 @@ def observe_request(s: State, e: EnvState) -> None:
     out[at + 4] = predicted
     out[at + 5] = now - episode.last_s
     measure_rates(e, at + 6, now, episode.first_row + s.totals[0].next_request)
-    _request_features(s, e, with_request, capacity)
+    _request_features(s, e, with_request)
 
 
 @kernel
-def _peak_with(s: State, i: int, prompt: int, predicted: int) -> int:
-    """Peak of the look-ahead map of instance ``i`` with one request more, in tokens; 0 if it is off.
-
-    The map must be that which ``measure_instance`` leaves.
-    """
-    if s.instances[i].state == OFF:
-        return 0
-    window = len(s.map_tokens) - 1
-    if s.in_flight[i] == 0:
-        return prompt + max(min(predicted, window) - 1, 0)
-    most, inside = 0, min(predicted, window)
-    for j in range(inside):
-        most = max(most, s.map_tokens[j] + prompt + j)
-    for j in range(inside, window):
-        most = max(most, s.map_tokens[j])
-    return most
-
-
-@kernel
-def _request_features(s: State, e: EnvState, with_request: int, capacity: int) -> None:
+def _request_features(s: State, e: EnvState, with_request: int) -> None:
     c, o, out, n = e.constants[0], e.physical, e.flat, len(s.instances)
     at = with_request + n
+    capacity = s.params[0].kv_blocks * s.params[0].block_size
     ready = 0
     for i in range(n):
         ready += s.instances[i].state == READY

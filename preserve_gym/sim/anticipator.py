@@ -34,6 +34,7 @@ from preserve_gym.sim.state import (
     I8,
     LEAVING,
     OFF,
+    PAPER,
     VLLM,
     Record,
     State,
@@ -62,14 +63,38 @@ def predicted_end(variant: int, predicted_tokens: int, after: int) -> int:
 @kernel
 def look_ahead(s: State, i: int) -> None:
     """Fill ``s.map_tokens[j]`` with the tokens that instance ``i`` is predicted to hold in j iterations."""
+    _collect_ends(s, i)
+    window = len(s.map_tokens) - 1
+    tokens, count = 0, 0
+    for j in range(window, 0, -1):
+        # Who ends at j holds a token less in each iteration before.
+        count += s.map_counts[j]
+        tokens += s.map_tokens[j] - count
+        s.map_tokens[j] = tokens
+    for j in range(window):
+        s.map_tokens[j] = s.map_tokens[j + 1]
+
+
+@kernel
+def _collect_ends(s: State, i: int) -> None:
+    """Fill ``s.map_counts[j]`` with the requests of instance ``i`` that end in j iterations, as predicted.
+
+    And ``s.map_tokens[j]`` with the tokens that they hold then; later ends count at the window's edge.
+    """
     p, instance = s.params[0], s.instances[i]
     window = len(s.map_tokens) - 1
     for j in range(window + 1):
-        s.map_tokens[j] = 0  # first: tokens of the requests that end at j, later ones at the window's end
-        s.map_counts[j] = 0  # how many they are
+        s.map_tokens[j] = 0
+        s.map_counts[j] = 0
     first = i * p.max_num_seqs
+    settled = p.anticipator == PAPER and instance.ended_steps > instance.joined_step
     for k in range(first, first + instance.n_decoding):
-        _add_request(s, instance, s.finish[k] & WHICH)
+        r = s.finish[k] & WHICH
+        left = s.predicted_last[r] - instance.ended_steps
+        if settled and left > 0:
+            _add_end(s, left, s.predicted_held[r], 1)
+        else:
+            _add_request(s, instance, r)
     for k in range(first, first + instance.n_prefilling):
         _add_request(s, instance, s.prefilling[k])
     for b in range(2 * i, 2 * i + 2):
@@ -81,14 +106,6 @@ def look_ahead(s: State, i: int) -> None:
             if left > 0:
                 held = s.ghost_tokens[slot] + s.ghost_count[slot] * s.ghost_step[slot]
                 _add_end(s, left, held, s.ghost_count[slot])
-    tokens, count = 0, 0
-    for j in range(window, 0, -1):
-        # Who ends at j holds a token less in each iteration before.
-        count += s.map_counts[j]
-        tokens += s.map_tokens[j] - count
-        s.map_tokens[j] = tokens
-    for j in range(window):
-        s.map_tokens[j] = s.map_tokens[j + 1]
 
 
 @kernel
@@ -140,29 +157,40 @@ def look_ahead_all(s: State, high: float, peak: F8, share_above: F8) -> None:
         peak, share_above: float64 of shape (max_instances,), filled; the former in shares of the KV
             capacity. 0 for instances that are off.
     """
+    capacity = s.params[0].kv_blocks * s.params[0].block_size
+    window = len(s.map_tokens) - 1
     for i in range(len(s.instances)):
-        peak[i], share_above[i] = peak_and_overload(s, i, high)
+        most, above, _ = peaks(s, i, high * capacity, 0, 0)
+        peak[i], share_above[i] = most / capacity, above / window
 
 
 @kernel
-def peak_and_overload(s: State, i: int, high: float) -> tuple[float, float]:
-    """Peak of the look-ahead map of instance ``i`` in KV capacities, and the share of it above ``high``.
+def peaks(s: State, i: int, limit: float, prompt_tokens: int, predicted_tokens: int) -> tuple[int, int, int]:
+    """Of the look-ahead map of instance ``i``, without making it.
 
-    Fills the map if there are requests; both are 0 otherwise.
+    Args:
+        limit: tokens.
+        prompt_tokens, predicted_tokens: of a request more.
+
+    Returns:
+        Its peak in tokens, in how many iterations it exceeds ``limit``, and its peak with that request. All 0
+        if the instance is off.
     """
-    if s.in_flight[i] == 0 and s.params[0].anticipator != ARTIFACT:
-        return 0.0, 0.0
     if s.instances[i].state == OFF:
-        return 0.0, 0.0
-    look_ahead(s, i)
+        return 0, 0, 0
     window = len(s.map_tokens) - 1
-    capacity = s.params[0].kv_blocks * s.params[0].block_size
-    limit = high * capacity
-    most, above = 0, 0
-    for j in range(window):
-        most = max(most, s.map_tokens[j])
-        above += s.map_tokens[j] > limit
-    return most / capacity, above / window
+    inside = min(predicted_tokens, window)
+    if s.in_flight[i] == 0 and s.params[0].anticipator == PAPER:
+        return 0, 0, prompt_tokens + max(inside - 1, 0)
+    _collect_ends(s, i)
+    most, above, most_with, tokens, count = 0, 0, 0, 0, 0
+    for j in range(window, 0, -1):
+        count += s.map_counts[j]
+        tokens += s.map_tokens[j] - count
+        most = max(most, tokens)
+        above += tokens > limit
+        most_with = max(most_with, tokens + (prompt_tokens + j - 1 if j <= inside else 0))
+    return most, above, most_with
 
 
 @kernel

@@ -63,6 +63,9 @@ def join_decoding(s: State, i: int, r: int) -> None:
     if instance.steps > _MAX_STEPS:
         raise OverflowError("an instance has run more iterations than can be numbered (2**31)")
     request.first_step = instance.steps
+    instance.joined_step = instance.steps
+    s.predicted_last[r] = instance.steps + request.predicted_tokens - request.generated + 1
+    s.predicted_held[r] = request.prompt_tokens + request.predicted_tokens
     left = request.output_tokens - request.generated
     if left == 0:
         request.status = LEAVING

@@ -158,6 +158,7 @@ INSTANCE = np.dtype(
         ("draining_order", "i8"),  # rank among all drains ever begun, to take back the latest
         ("instance_s", "f8"),  # instance-seconds billed, up to the last time it went off
         ("peak_step", "i8"),  # the step that peak_tokens are of
+        ("joined_step", "i8"),  # first_step of the last request that began to decode
     ],
     align=True,
 )
@@ -233,6 +234,9 @@ class State(ByReference):
     instance_of: I4  # (R,) where it was routed, or -1
     preemptions: I4  # (R,)
     met: U1  # (R,) deadlines that it has met, see ``slo``
+    # Of a decoding request, what its first_step, generated and lengths say, side by side to be read fast:
+    predicted_last: I8  # (R,) how many steps will have ended when it ends, as predicted
+    predicted_held: I4  # (R,) tokens that it will hold then
     deadline_next: I4  # (2*R,) of both its deadlines, the one behind it in its slot, or -1
     deadline_head: I4  # (DEADLINE_SLOTS,) first in each slot, or -1
     instances: Records  # INSTANCE, (I,)
@@ -279,6 +283,8 @@ class State(ByReference):
         "instance_of": int32[::1],
         "preemptions": int32[::1],
         "met": uint8[::1],
+        "predicted_last": int64[::1],
+        "predicted_held": int32[::1],
         "deadline_next": int32[::1],
         "deadline_head": int32[::1],
         "instances": from_dtype(INSTANCE)[::1],
@@ -417,6 +423,8 @@ def make_state(
         instance_of=np.full(n, -1, np.int32),
         preemptions=np.zeros(n, np.int32),
         met=np.zeros(n, np.uint8),
+        predicted_last=np.zeros(n, np.int64),
+        predicted_held=np.zeros(n, np.int32),
         deadline_next=np.full(2 * n, -1, np.int32),
         deadline_head=np.full(DEADLINE_SLOTS, -1, np.int32),
         instances=records(

@@ -3,6 +3,7 @@
 from preserve_gym.prediction.accuracy import LengthAccuracy, length_accuracy
 from preserve_gym.prediction.learned_lengths import LearnedLengths
 from preserve_gym.prediction.lengths import (
+    FOR_ANY_TRACE,
     PREDICTORS,
     LengthPrediction,
     predict_length_bounds,
@@ -10,6 +11,7 @@ from preserve_gym.prediction.lengths import (
 )
 
 __all__ = [
+    "FOR_ANY_TRACE",
     "PREDICTORS",
     "LearnedLengths",
     "LengthAccuracy",

@@ -9,6 +9,8 @@ from preserve_gym.prediction.lengths import (
     predict_length_bounds,
     predict_lengths,
 )
+from preserve_gym.prediction.text_lengths import TextLengths
+from preserve_gym.prediction.text_network import TextTraining
 
 __all__ = [
     "FOR_ANY_TRACE",
@@ -16,6 +18,8 @@ __all__ = [
     "LearnedLengths",
     "LengthAccuracy",
     "LengthPrediction",
+    "TextLengths",
+    "TextTraining",
     "length_accuracy",
     "predict_length_bounds",
     "predict_lengths",

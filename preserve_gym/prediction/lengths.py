@@ -88,10 +88,10 @@ def predict_lengths(
     * ``column``: the trace's own ``predicted_tokens``, whatever made them, such as
       ``preserve_gym.prediction.TextLengths``, which reads the prompts.
 
-    All but ``learned`` and ``column`` know the true length and blur it; a blur depends on ``seed`` and the request's place
-    in the trace alone. ``learned`` depends on the training requests and on answers that were known before.
-    Predict for the whole trace and slice the result, and no choice of episode shifts it. A cluster clips
-    predictions to what its model can generate after the prompt.
+    All but ``learned`` and ``column`` know the true length and blur it; a blur depends on ``seed`` and the
+    request's place in the trace alone. ``learned`` depends on the training requests and on answers that were
+    known before. Predict for the whole trace and slice the result, and no choice of episode shifts it. A
+    cluster clips predictions to what its model can generate after the prompt.
 
     Args:
         name: one of ``PREDICTORS``; each takes the arguments that it knows.

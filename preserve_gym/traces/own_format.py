@@ -56,8 +56,8 @@ def read_own_parquet(path: Path, stream: BinaryIO, name: str) -> Trace:
             if len(arrival_s):
                 last_s = float(arrival_s[-1])
             _check_upper(path, first_row, columns)
-            integers = {column: columns[column].astype(np.int32) for column in header if column != "arrival_s"}
-            rows.add(**_named({"arrival_s": arrival_s, **integers}))
+            integers = {name: column.astype(np.int32) for name, column in columns.items()}
+            rows.add(**_named({**integers, "arrival_s": arrival_s}))
             first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
         problem = str(error).splitlines()[0]
@@ -85,7 +85,8 @@ def _check_upper(path: Path, first_row: int, columns: Columns) -> None:
 def _numbers(path: Path, batch: pa.RecordBatch, name: str, first_row: int) -> NDArray:
     """A column whose values are in the range of its kind."""
     values = batch.column(name)
-    least, most = (0.0, LONGEST_S) if name == "arrival_s" else ({**COLUMNS, **OPTIONAL}[name].least, INT32_MAX)
+    known = {**COLUMNS, **OPTIONAL}
+    least, most = (0.0, LONGEST_S) if name == "arrival_s" else (known[name].least, INT32_MAX)
     expected = (
         f"a number in [0, {LONGEST_S:.0f}]" if name == "arrival_s" else f"an integer in [{least}, {most}]"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class RequestRows:
         Raises:
             InputError: if there is no request.
         """
-        columns = {name: growing.done() for name, growing in self._columns.items()}
+        columns: dict[str, Any] = {name: growing.done() for name, growing in self._columns.items()}
         if not columns or not len(columns["arrival_s"]):
             raise InputError(f"{self._path}: expected at least one request with prompt and output tokens")
         return Trace(

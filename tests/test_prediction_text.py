@@ -91,6 +91,19 @@ def test_the_encoder_stays_as_it_was(trained: TextLengths, encoder: Path, tmp_pa
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+def test_the_prompt_vectors_learn(trained: TextLengths, encoder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    trained.save(tmp_path)
+    vectors = load_file(tmp_path / "layers.safetensors")["prompt.vectors"]
+    words = AutoModel.from_pretrained(encoder).get_input_embeddings().weight
+    # They start as words; a step of AdamW moves each number by about the learning rate.
+    distances = torch.cdist(vectors, words).min(dim=1).values
+    assert vectors.shape == (20, 48)
+    assert distances.min() > 0.1
+
+
 def test_all_of_it_may_be_trained(encoder: Path, tmp_path: Path) -> None:
     from transformers import AutoModel
 
@@ -164,6 +177,15 @@ def test_equal_lengths_are_learned(encoder: Path) -> None:
     model = TextLengths(encoder, training=FEW)
     model.fit(PROMPTS[:100], np.full(100, 7))
     assert set(model.predict(PROMPTS[100:200]).tokens) == {7}
+
+
+def test_the_latest_training_requests_correct_the_upper_quantile(encoder: Path) -> None:
+    lengths = TRACE.output_tokens[:500] * np.where(np.arange(500) < 400, 1, 5)
+    model = TextLengths(encoder, training=FEW)
+    model.fit(PROMPTS[:500], lengths)
+    assert (lengths[400:] <= model.predict(PROMPTS[400:500]).upper_tokens).mean() == pytest.approx(
+        0.9, abs=0.02
+    )
 
 
 def test_progress_is_told(encoder: Path) -> None:

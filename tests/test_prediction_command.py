@@ -49,7 +49,8 @@ def test_from_prompts_to_an_environment(
     command = ["fit", str(requests), "--encoder", str(encoder), "--out", str(model), "--epochs", "2"]
     assert main(command) == 0
     trained = TRACE.row_range(0.0, 0.6 * TRACE.span_s // 1).stop
-    said = capsys.readouterr().out
+    said, aside = capsys.readouterr()
+    assert "shards" not in aside
     assert f"{len(TRACE) - trained} requests after the training part: MAE" in said
     assert main(["predict", str(requests), "--model", str(model), "--out", str(out)]) == 0
     assert "prompt," not in out.read_text()

@@ -108,7 +108,7 @@ def _fit(options: FitOptions) -> int:
     if count < len(trace):
         with _progress("measuring") as report:
             prediction = model.predict(prompts[count:], report)
-        console.print(_measured(trace.output_tokens[count:], prediction, options.level))
+        console.print(_measured(trace.output_tokens[count:], prediction, options.level), soft_wrap=True)
     console.print(f"{options.out}", markup=False, soft_wrap=True)
     return 0
 

@@ -22,6 +22,7 @@ from preserve_gym.prediction.text_network import (
     build,
     evaluate,
     load_encoder,
+    quiet,
     tokens_of,
     train,
 )
@@ -154,10 +155,10 @@ class TextLengths:
 
         layers, folder = self._trained(), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._tokenizer.save_pretrained(folder / _ENCODER)
-        layers["encoder"].save_pretrained(  # type: ignore[operator]
-            folder / _ENCODER
-        )
+        encoder: Any = layers["encoder"]
+        with quiet():
+            self._tokenizer.save_pretrained(folder / _ENCODER)
+            encoder.save_pretrained(folder / _ENCODER)
         own = {k: v.cpu() for k, v in layers.state_dict().items() if not k.startswith("encoder.")}
         save_file(own, folder / _LAYERS)
         description = {

@@ -71,7 +71,7 @@ def load_encoder(source: str) -> tuple[Any, Any]:
         )
     try:
         # Layers draw first weights even where others are then loaded.
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             encoder = AutoModel.from_pretrained(name, local_files_only=local)
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -200,8 +200,8 @@ def evaluate(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars of transformers, and its report that heads for other tasks are left out."""
+def quiet() -> Iterator[None]:
+    """Keep transformers from showing bars, and from reporting that heads for other tasks are left out."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -20,7 +20,7 @@ from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.forecasting import FORECASTERS, WorkloadForecast, make_forecast
 from preserve_gym.forecasting.accuracy import forecast_accuracy, mase_scale
-from preserve_gym.prediction import PREDICTORS, length_accuracy, predict_length_bounds
+from preserve_gym.prediction import FOR_ANY_TRACE, length_accuracy, predict_length_bounds
 from preserve_gym.scenarios import load_scenario, scenario_names
 from preserve_gym.splits import Bounds, split_bounds
 from preserve_gym.traces import Trace, load_trace
@@ -58,7 +58,7 @@ class Options:
     """Windows ahead; measures are over all of them."""
     length_scenarios: tuple[str, ...] = ("chat", "long-prompt", "sharegpt-poisson")
     """Scenarios whose output lengths are predicted."""
-    predictors: tuple[str, ...] = tuple(PREDICTORS)
+    predictors: tuple[str, ...] = FOR_ANY_TRACE
     """Length predictors to compare."""
     out: Path | None = None
     """Folder for the tables (CSV) and the plot."""
@@ -126,7 +126,7 @@ def _check(options: Options) -> None:
     known: dict[str, tuple[tuple[str, ...], Sequence[str]]] = {
         "--workloads": (options.workloads, (*scenario_names(), BURSTGPT)),
         "--length-scenarios": (options.length_scenarios, scenario_names()),
-        "--predictors": (options.predictors, tuple(PREDICTORS)),
+        "--predictors": (options.predictors, FOR_ANY_TRACE),
     }
     for option, (given, allowed) in known.items():
         for name in given:

@@ -114,7 +114,15 @@ def _join(trace: Trace, pieces: Sequence[Trace], arrival_s: NDArray[np.float64])
         span_s=trace.span_s,
         repairs=tuple(dict.fromkeys(repair for piece in pieces for repair in piece.repairs)),
         prefix_blocks=_join_blocks([piece.prefix_blocks for piece in pieces if len(piece)]),
+        predicted_tokens=_join_column([piece.predicted_tokens for piece in pieces]),
+        predicted_upper_tokens=_join_column([piece.predicted_upper_tokens for piece in pieces]),
     )
+
+
+def _join_column(columns: Sequence[NDArray[np.int32] | None]) -> NDArray[np.int32] | None:
+    """Those of all pieces, or none if a piece has none."""
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known) if len(known) == len(columns) else None
 
 
 def _join_blocks(blocks: Sequence[PrefixBlocks | None]) -> PrefixBlocks | None:

@@ -36,6 +36,16 @@ def _isolated_forecasts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         yield
 
 
+@pytest.fixture(scope="module")
+def one_thread_of_torch() -> Iterator[None]:
+    """For tiny networks on a busy machine, where two threads wait for each other."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def data_dir(_isolated_data_dir: None) -> Path:
     """The folder with traces/, profiles/ and golden/.

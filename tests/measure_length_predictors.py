@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from preserve_gym.prediction import (
-    PREDICTORS,
+    FOR_ANY_TRACE,
     LengthPrediction,
     length_accuracy,
     predict_length_bounds,
@@ -35,7 +35,7 @@ def rows_of(name: str) -> list[list[str]]:
     """One row a predictor: its name, six measures on the test requests, seconds for the predictions."""
     trace = load_trace(name, 0, TRACES[name])
     trained = int(TRAINED_SHARE * len(trace))
-    return [row_of(predictor, trace, trained) for predictor in ("constant", *PREDICTORS)]
+    return [row_of(predictor, trace, trained) for predictor in ("constant", *FOR_ANY_TRACE)]
 
 
 def row_of(predictor: str, trace: Trace, trained: int) -> list[str]:

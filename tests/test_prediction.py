@@ -89,7 +89,7 @@ def test_an_empty_trace(name: str) -> None:
     [
         (
             {"name": "psychic"},
-            "expected one of bucket, empirical, learned, noisy, oracle, ssjf, got 'psychic'",
+            "expected one of bucket, column, empirical, learned, noisy, oracle, ssjf, got 'psychic'",
         ),
         ({"name": "nosy"}, r"got 'nosy' \(did you mean noisy\?\)"),
         ({"name": None}, "got None"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preserve_gym.prediction import PREDICTORS, length_accuracy, predict_length_bounds, predict_lengths
+from preserve_gym.prediction import FOR_ANY_TRACE, length_accuracy, predict_length_bounds, predict_lengths
 from preserve_gym.prediction.length_classes import SSJF_CONFUSION, SSJF_SHARES
 from preserve_gym.prediction.length_errors import BIN_ENDS, ERROR_LEVELS, LOG_ERRORS, log_error
 from preserve_gym.prediction.lengths import LengthPrediction
@@ -105,7 +105,7 @@ def test_the_table_of_errors_is_what_its_script_fits(data_dir: Path) -> None:
     assert drawn.kendall_tau == pytest.approx(real.kendall_tau, abs=0.03)
 
 
-@pytest.mark.parametrize("name", [name for name in PREDICTORS if name not in ("learned", "oracle")])
+@pytest.mark.parametrize("name", [name for name in FOR_ANY_TRACE if name not in ("learned", "oracle")])
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_upper_quantiles_hold_for_requests_not_seen(name: str, level: float) -> None:
     trace = mixed()

@@ -5,7 +5,7 @@ import pytest
 
 from preserve_gym import Workload, WorkloadConfig
 from preserve_gym.errors import InputError
-from preserve_gym.prediction import PREDICTORS, predict_lengths
+from preserve_gym.prediction import FOR_ANY_TRACE, predict_lengths
 from preserve_gym.traces import synthetic_trace
 
 TRACE = synthetic_trace("chat", duration_s=7200.0, seed=0)
@@ -23,7 +23,7 @@ def workload(predictor: str, split: str | None = None) -> Workload:
     return Workload(config, TRACE)
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", FOR_ANY_TRACE)
 def test_a_workload_learns_from_its_training_part(name: str) -> None:
     train = TRACE.row_range(0.0, 0.6 * TRACE.span_s // 1)
     expected = predict_lengths(name, TRACE, train=train, seed=3)

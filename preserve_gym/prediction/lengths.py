@@ -24,7 +24,11 @@ from preserve_gym.prediction.upper_lengths import upper_lengths
 from preserve_gym.streams import normal_at, uniform_at
 from preserve_gym.traces import Trace
 
-PREDICTORS = ("bucket", "empirical", "learned", "noisy", "oracle", "ssjf")
+PREDICTORS = ("bucket", "column", "empirical", "learned", "noisy", "oracle", "ssjf")
+
+FOR_ANY_TRACE = tuple(name for name in PREDICTORS if name != "column")
+"""Those that need no predictions in the trace itself."""
+
 PRESERVE_SIGMA = 0.33
 """Noise with about the quality of PreServe's learned predictor (arXiv 2504.03702)."""
 
@@ -80,12 +84,14 @@ def predict_lengths(
       requests; the prediction is the median of the training requests that would be put into the class;
     * ``bucket``: the middle of the true length's bucket, or of a neighbouring one;
     * ``learned``: the median by gradient-boosted regression on what a gateway knows without the text
-      (``preserve_gym.prediction.LearnedLengths``). It needs the extra ``forecast``.
+      (``preserve_gym.prediction.LearnedLengths``). It needs the extra ``forecast``;
+    * ``column``: the trace's own ``predicted_tokens``, whatever made them, such as
+      ``preserve_gym.prediction.TextLengths``, which reads the prompts.
 
-    All but ``learned`` know the true length and blur it; a blur depends on ``seed`` and the request's place
-    in the trace alone. ``learned`` depends on the training requests and on answers that were known before.
-    Predict for the whole trace and slice the result, and no choice of episode shifts it. A cluster clips
-    predictions to what its model can generate after the prompt.
+    All but ``learned`` and ``column`` know the true length and blur it; a blur depends on ``seed`` and the
+    request's place in the trace alone. ``learned`` depends on the training requests and on answers that were
+    known before. Predict for the whole trace and slice the result, and no choice of episode shifts it. A
+    cluster clips predictions to what its model can generate after the prompt.
 
     Args:
         name: one of ``PREDICTORS``; each takes the arguments that it knows.
@@ -100,12 +106,12 @@ def predict_lengths(
 
     Raises:
         InputError: on an unknown predictor, an argument out of range, too few training requests, or
-            without scikit-learn for ``learned``.
+            without scikit-learn for ``learned``, or on a trace without predictions for ``column``.
     """
     dials = _checked(name, sigma, accuracy, edges, known_after_s)
     if name == "learned" and len(trace):
         return _tokens(LearnedLengths(trace, _train(trace, train), known_after_s).predict(0.5))
-    return _blurred(name, trace, train, seed, dials)
+    return _known(name, trace, train, seed, dials)
 
 
 def predict_length_bounds(
@@ -123,6 +129,7 @@ def predict_length_bounds(
     """The predictions of ``predict_lengths``, with an upper quantile for cautious policies.
 
     That of ``learned`` is a second regression, corrected on the last fifth of its training requests; that
+    of ``column`` is the trace's own ``predicted_upper_tokens``, whatever the level, if it has them; that
     of the others follows from how far they are off for the training requests, by predicted length
     (``preserve_gym.prediction.upper_lengths``), and equals the prediction for ``oracle``.
 
@@ -150,17 +157,29 @@ def predict_length_bounds(
         learned = LearnedLengths(trace, rows, known_after_s)
         tokens, bounds = (_tokens(learned.predict(q)) for q in (0.5, float(level)))
         return LengthPrediction(tokens, np.maximum(tokens, bounds))
-    tokens = _blurred(name, trace, train, seed, dials)
+    tokens = _known(name, trace, train, seed, dials)
+    if name == "column" and trace.predicted_upper_tokens is not None:
+        return LengthPrediction(tokens, trace.predicted_upper_tokens.copy())
     upper = upper_lengths(tokens, tokens[rows], trace.output_tokens[rows], level)
     return LengthPrediction(tokens, _tokens(upper))
 
 
-def _blurred(name: str, trace: Trace, train: slice | None, seed: int, dials: _Dials) -> NDArray[np.int32]:
-    """The true lengths with the errors of a predictor, int32[n]."""
+def _column(trace: Trace) -> NDArray[np.int32]:
+    if trace.predicted_tokens is None:
+        raise InputError(
+            f"length predictor 'column': expected a trace with predicted_tokens, got {trace.name!r} without"
+        )
+    return trace.predicted_tokens
+
+
+def _known(name: str, trace: Trace, train: slice | None, seed: int, dials: _Dials) -> NDArray[np.int32]:
+    """The trace's own predictions, or the true lengths with the errors of a predictor, int32[n]."""
     true = trace.output_tokens
     request = np.arange(len(true))
     if name == "oracle" or not len(true):
         return true.copy()
+    if name == "column":
+        return _column(trace).copy()
     lengths = true.astype(np.float64)
     if name == "noisy":
         return _tokens(lengths * np.exp(dials.sigma * normal_at(seed, _STREAM, request)))

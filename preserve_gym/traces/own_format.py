@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
-from preserve_gym.traces.csv_table import LONGEST_S, SECONDS, Column, check_header, read_columns
+from preserve_gym.traces.csv_table import LONGEST_S, SECONDS, Column, Columns, check_header, read_columns
 from preserve_gym.traces.request_rows import RequestRows
 from preserve_gym.traces.trace import INT32_MAX, Trace
 
@@ -21,16 +21,20 @@ COLUMNS = {
     "prompt_tokens": Column("integer", least=1),
     "output_tokens": Column("integer", least=1),
 }
-CLASS = {"class": Column("integer")}
+OPTIONAL = {
+    "class": Column("integer"),
+    "predicted_tokens": Column("integer", least=1),
+    "predicted_upper_tokens": Column("integer", least=1),
+}
 BATCH_ROWS = 2**20
 
 
 def read_own_csv(path: Path, chunks: Iterator[bytes], name: str) -> Trace:
     """The trace in the ``chunks`` of a CSV file; the columns may come in any order."""
     rows = RequestRows(path)
-    for _, columns in read_columns(path, chunks, COLUMNS, CLASS):
-        arrival_s, prompt_tokens, output_tokens = (columns[column] for column in COLUMNS)
-        rows.add(arrival_s, prompt_tokens, output_tokens, columns.get("class"))
+    for first_row, columns in read_columns(path, chunks, COLUMNS, OPTIONAL):
+        _check_upper(path, first_row, columns)
+        rows.add(**_named(columns))
     return rows.trace(name)
 
 
@@ -41,7 +45,7 @@ def read_own_parquet(path: Path, stream: BinaryIO, name: str) -> Trace:
     try:
         file = pq.ParquetFile(stream)
         header = file.schema_arrow.names
-        check_header(path, header, tuple(COLUMNS), tuple(CLASS))
+        check_header(path, header, tuple(COLUMNS), tuple(OPTIONAL))
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             columns = {column: _numbers(path, batch, column, first_row) for column in header}
             arrival_s = columns["arrival_s"].astype(np.float64)
@@ -51,13 +55,9 @@ def read_own_parquet(path: Path, stream: BinaryIO, name: str) -> Trace:
             )
             if len(arrival_s):
                 last_s = float(arrival_s[-1])
-            classes = columns["class"].astype(np.int32) if "class" in columns else None
-            rows.add(
-                arrival_s,
-                columns["prompt_tokens"].astype(np.int32),
-                columns["output_tokens"].astype(np.int32),
-                classes,
-            )
+            _check_upper(path, first_row, columns)
+            integers = {name: column.astype(np.int32) for name, column in columns.items()}
+            rows.add(**_named({**integers, "arrival_s": arrival_s}))
             first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
         problem = str(error).splitlines()[0]
@@ -65,10 +65,28 @@ def read_own_parquet(path: Path, stream: BinaryIO, name: str) -> Trace:
     return rows.trace(name)
 
 
+def _named(columns: Columns) -> Columns:
+    """The columns under the names that ``Trace`` has for them."""
+    return {"request_class" if name == "class" else name: column for name, column in columns.items()}
+
+
+def _check_upper(path: Path, first_row: int, columns: Columns) -> None:
+    """Refuse upper quantiles without predictions, or below them."""
+    upper = columns.get("predicted_upper_tokens")
+    if upper is None:
+        return
+    tokens = columns.get("predicted_tokens")
+    if tokens is None:
+        raise InputError(f"{path}: row 1: predicted_upper_tokens: expected predicted_tokens too, got none")
+    expected = "at least the predicted_tokens of the row"
+    _refuse(path, first_row, "predicted_upper_tokens", upper < tokens, expected, upper)
+
+
 def _numbers(path: Path, batch: pa.RecordBatch, name: str, first_row: int) -> NDArray:
     """A column whose values are in the range of its kind."""
     values = batch.column(name)
-    least, most = (0.0, LONGEST_S) if name == "arrival_s" else ({**COLUMNS, **CLASS}[name].least, INT32_MAX)
+    known = {**COLUMNS, **OPTIONAL}
+    least, most = (0.0, LONGEST_S) if name == "arrival_s" else (known[name].least, INT32_MAX)
     expected = (
         f"a number in [0, {LONGEST_S:.0f}]" if name == "arrival_s" else f"an integer in [{least}, {most}]"
     )

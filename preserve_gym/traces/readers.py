@@ -68,5 +68,5 @@ def read_text(path: Path, chunks: Iterator[bytes], seed: int, name: str) -> Trac
 _CSV_FORMATS: tuple[tuple[set[str], Callable[[Path, Iterator[bytes], str], Trace]], ...] = (
     (set(azure.COLUMNS), azure.read_azure),
     (set(burstgpt.COLUMNS), burstgpt.read_burstgpt),
-    ({*own_format.COLUMNS, *own_format.CLASS}, own_format.read_own_csv),
+    ({*own_format.COLUMNS, *own_format.OPTIONAL}, own_format.read_own_csv),
 )

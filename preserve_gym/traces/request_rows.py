@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class RequestRows:
     def __init__(self, path: Path) -> None:
         self.dropped = 0
         self._path = path
-        self._columns: list[_Growing] = []
+        self._columns: dict[str, _Growing] = {}
 
     def add(
         self,
@@ -32,19 +33,24 @@ class RequestRows:
         prompt_tokens: NDArray[np.int32],
         output_tokens: NDArray[np.int32],
         request_class: NDArray[np.int32] | None = None,
+        **others: NDArray[np.int32],
     ) -> None:
-        """Append requests; all calls give a class or none does."""
-        columns: list[NDArray] = [arrival_s, prompt_tokens, output_tokens]
-        if request_class is not None:
-            columns.append(request_class)
+        """Append requests; ``others``: columns of ``Trace`` by name. All calls give the same columns."""
+        columns: dict[str, NDArray] = {
+            "arrival_s": arrival_s,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output_tokens,
+            **({} if request_class is None else {"request_class": request_class}),
+            **others,
+        }
         served = (prompt_tokens > 0) & (output_tokens > 0)
         if not served.all():
-            columns = [column[served] for column in columns]
-            self.dropped += len(served) - len(columns[0])
+            columns = {name: column[served] for name, column in columns.items()}
+            self.dropped += int(len(served) - served.sum())
         if not self._columns:
-            self._columns = [_Growing(column.dtype) for column in columns]
-        for growing, column in zip(self._columns, columns, strict=True):
-            growing.append(column)
+            self._columns = {name: _Growing(column.dtype) for name, column in columns.items()}
+        for name, column in columns.items():
+            self._columns[name].append(column)
 
     def trace(self, name: str, clock_s: float = 0.0, span_s: float | None = None) -> Trace:
         """The trace of these requests; no more can be added.
@@ -52,15 +58,11 @@ class RequestRows:
         Raises:
             InputError: if there is no request.
         """
-        columns = [growing.done() for growing in self._columns]
-        if not columns or not len(columns[0]):
+        columns: dict[str, Any] = {name: growing.done() for name, growing in self._columns.items()}
+        if not columns or not len(columns["arrival_s"]):
             raise InputError(f"{self._path}: expected at least one request with prompt and output tokens")
-        arrival_s, prompt_tokens, output_tokens, *classes = columns
         return Trace(
-            arrival_s,
-            prompt_tokens,
-            output_tokens,
-            classes[0] if classes else None,
+            **columns,
             name=name,
             clock_s=clock_s,
             span_s=span_s,

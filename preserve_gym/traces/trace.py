@@ -31,6 +31,9 @@ class Trace:
         span_s: length of the recording in seconds; by default it ends with the last arrival.
         repairs: what the reader of the file changed or left out, with counts, one sentence each.
         prefix_blocks: the blocks that each prompt consists of, where the recording has them.
+        predicted_tokens: int32[n] or None, what was predicted of ``output_tokens`` at arrival, >= 1.
+        predicted_upper_tokens: int32[n] or None, lengths that most requests do not exceed, each at least
+            the prediction.
 
     Raises:
         InputError: naming the trace, the field, the row (from 0) and what was expected.
@@ -45,6 +48,8 @@ class Trace:
     span_s: float
     repairs: tuple[str, ...]
     prefix_blocks: PrefixBlocks | None
+    predicted_tokens: NDArray[np.int32] | None
+    predicted_upper_tokens: NDArray[np.int32] | None
 
     def __init__(
         self,
@@ -57,6 +62,8 @@ class Trace:
         span_s: float | None = None,
         repairs: tuple[str, ...] = (),
         prefix_blocks: PrefixBlocks | None = None,
+        predicted_tokens: ArrayLike | None = None,
+        predicted_upper_tokens: ArrayLike | None = None,
     ) -> None:
         self._set("name", name)
         self._set("repairs", tuple(repairs))
@@ -68,6 +75,7 @@ class Trace:
         if prefix_blocks is not None and len(prefix_blocks) != len(self):
             raise self._error("prefix_blocks", f"those of {len(self)} requests", len(prefix_blocks))
         self._set("prefix_blocks", prefix_blocks)
+        self._set_predictions(predicted_tokens, predicted_upper_tokens)
         last_s = float(self.arrival_s[-1]) if len(self) else 0.0
         if span_s is not None and not last_s <= span_s < math.inf:
             raise self._error("span_s", f"a finite number >= the last arrival ({last_s:g})", span_s)
@@ -106,6 +114,10 @@ class Trace:
             span_s=self.span_s if span_s is None else span_s,
             repairs=self.repairs,
             prefix_blocks=None if self.prefix_blocks is None else self.prefix_blocks.take(rows),
+            predicted_tokens=None if self.predicted_tokens is None else self.predicted_tokens[rows],
+            predicted_upper_tokens=(
+                None if self.predicted_upper_tokens is None else self.predicted_upper_tokens[rows]
+            ),
         )
 
     def row_range(self, start_s: float, end_s: float) -> slice:
@@ -183,6 +195,19 @@ class Trace:
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
         object.__setattr__(self, name, value)
+
+    def _set_predictions(self, tokens: ArrayLike | None, upper: ArrayLike | None) -> None:
+        name, upper_name = "predicted_tokens", "predicted_upper_tokens"
+        if tokens is None and upper is not None:
+            raise InputError(f"{self._where()}: {upper_name}: expected {name} too, got none")
+        self._set(name, None if tokens is None else self._integers(name, tokens, 1))
+        self._set(upper_name, None if upper is None else self._integers(upper_name, upper, 1))
+        if self.predicted_tokens is not None and self.predicted_upper_tokens is not None:
+            below = self.predicted_upper_tokens < self.predicted_tokens
+            if below.any():
+                row = int(np.argmax(below))
+                expected = f"at least {name} ({self.predicted_tokens[row]})"
+                raise self._error(upper_name, expected, self.predicted_upper_tokens[row], row)
 
     def _arrivals(self, values: ArrayLike) -> NDArray[np.float64]:
         try:

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import data_equivalence as equivalent
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 
-from preserve_gym import InputError, Workload, WorkloadConfig
+from preserve_gym import InputError, Workload, WorkloadConfig, router
 from preserve_gym.envs.vector import TaskVectorEnv
 from tests.env_play import GENERAL_IDS
 
@@ -183,3 +183,23 @@ def test_seeds_are_one_or_as_many_as_environments(workload: Workload) -> None:
     envs = make_vec("preserve/Autoscale-v0", 2, workload=workload)
     with pytest.raises(InputError, match="seed: expected an integer, or 2 of them"):
         envs.reset(seed=[1, 2, 3])
+
+
+@router
+def sends_nowhere_after_a_while(view: Any, request: Any) -> int:
+    return -5 if view.routed > 40 else view.ready[0]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_of_a_router_reaches_the_caller(workload: Workload, threads: int) -> None:
+    envs = make_vec(
+        "preserve/Autoscale-v0",
+        16,
+        workload=workload,
+        router=sends_nowhere_after_a_while,
+        num_threads=threads,
+    )
+    with pytest.raises(ValueError, match="the router returned an instance that is not ready"):
+        envs.reset(seed=0)
+        for _ in range(10):
+            envs.step(np.full(16, 2))

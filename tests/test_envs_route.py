@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baselines import make_policy
 from preserve_gym import Cluster, ClusterConfig, InputError, Trace, Workload, WorkloadConfig
 from preserve_gym.envs.route import RouteEnv
 from tests.env_play import play
@@ -199,3 +200,43 @@ def test_what_is_no_action_is_refused(workload: Workload, action: Any) -> None:
     env.reset(seed=0)
     with pytest.raises(InputError, match=r"action: expected an integer in \[0, 15\]"):
         env.step(action)
+
+
+@pytest.mark.parametrize("name", ["hpa", "preserve-up-only"])
+def test_an_autoscaler_decides_its_fleet_as_in_autoscale(workload: Workload, name: str) -> None:
+    config = ClusterConfig(max_instances=8, cold_start_s=20.0)
+    policy = make_policy(name, config, workload.profile(config))
+    env = make(workload, cluster=config, fleet=policy, obs_mode="dict")
+    infos = play_least_requests(env, start_s=30_000.0)
+    other = gym.make(
+        "preserve/Autoscale-v0",
+        workload=workload,
+        cluster=config,
+        router="least-requests",
+        interval_s=policy.interval_s,
+        obs_mode="dict",
+        action_mode="target",
+    ).unwrapped
+    observation, _ = other.reset(options={"start_s": 30_000.0})
+    state, ended, targets = None, False, []
+    while not ended:
+        action, state = policy.predict(observation, state)
+        observation, _, _, ended, info = other.step(action)
+        targets.append(info["target"])
+    assert env.episode_totals() == pytest.approx(other.episode_totals(), rel=1e-9, abs=1e-6)
+    pd.testing.assert_frame_equal(env.results(), other.results(), check_exact=True)
+    assert {info["target"] for info in infos} >= set(targets[:-1])
+    assert infos[0]["reward_latency"] == infos[0]["violations"] == 0
+
+
+def test_what_an_autoscaler_needs_is_refused_at_construction(workload: Workload) -> None:
+    class Odd:
+        action_mode = "joint"
+
+        def predict(self, observation: Any, state: Any = None) -> Any:
+            raise AssertionError
+
+    with pytest.raises(InputError, match="fleet: action_mode: expected delta or target, got 'joint'"):
+        make(workload, fleet=Odd())
+    with pytest.raises(InputError, match="fleet: expected a number of instances, or pairs"):
+        gym.make_vec(ENV_ID, num_envs=2, workload=workload, fleet=Odd())

@@ -199,7 +199,11 @@ def test_an_error_of_a_router_reaches_the_caller(workload: Workload, threads: in
         router=sends_nowhere_after_a_while,
         num_threads=threads,
     )
-    with pytest.raises(ValueError, match="the router returned an instance that is not ready"):
+
+    def play() -> None:
         envs.reset(seed=0)
         for _ in range(10):
             envs.step(np.full(16, 2))
+
+    with pytest.raises(ValueError, match="the router returned an instance that is not ready"):
+        play()

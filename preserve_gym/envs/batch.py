@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.envs.env_state import (
+    BEGIN,
     ENV,
     EPISODE,
     EVENT_LOOP,
+    LOOK,
     ROUTER,
     STATE,
     VIEW,
@@ -138,21 +140,24 @@ class EnvBatch:
         for j, begin in zip(which, begins, strict=True):
             cluster = self.clusters[j] = self.task.make_cluster(begin)
             self._enter_cluster(j, cluster)
-            episode = begin.episode
-            record = self.episodes[j : j + 1]
-            record[:] = 0
-            record["fresh"] = 1
-            record["start_s"] = episode.start_s
-            record["end_s"] = episode.start_s + episode.horizon_s
-            record["warmup_s"] = episode.warmup_s
-            record["first_row"] = episode.first_row
-            record["violation_weight"] = begin.violation_weight
-            record["closed_window"] = -1
-            record["schedule_row"] = begin.schedule_row
-            record["pause_s"] = np.inf
-            self._weights[j] = 0.0
-            self._weights[j, : len(self.task.router_weights)] = self.task.router_weights
+            self._enter_episode(j, begin)
         self._take_turns(which)
+
+    def _enter_episode(self, j: int, begin: Begin) -> None:
+        episode = begin.episode
+        record = self.episodes[j : j + 1]
+        record[:] = 0
+        record["next"] = BEGIN
+        record["start_s"] = episode.start_s
+        record["end_s"] = episode.start_s + episode.horizon_s
+        record["warmup_s"] = episode.warmup_s
+        record["first_row"] = episode.first_row
+        record["violation_weight"] = begin.violation_weight
+        record["closed_window"] = -1
+        record["schedule_row"] = begin.schedule_row
+        record["pause_s"] = begin.pause_s
+        self._weights[j] = 0.0
+        self._weights[j, : len(self.task.router_weights)] = self.task.router_weights
 
     def step(self, which: Sequence[int], actions: Any) -> None:
         """Step the environments ``which``; ``actions`` are those of all, with a leading axis.
@@ -166,9 +171,25 @@ class EnvBatch:
             self._weights[list(which)] = weights[list(which)]
         self._take_turns(which)
 
-    def proceed(self, which: Sequence[int]) -> None:
-        """Another turn without another action: after a pause."""
-        self._take_turns(which)
+    def proceed(self, pause_s: float) -> None:
+        """Go on with environment 0 after a pause, until ``pause_s`` at most."""
+        self.episodes["pause_s"][0] = pause_s
+        self._take_turns([0])
+
+    def look(self, cluster: Cluster, begin: Begin | None = None) -> None:
+        """Let environment 0 observe a cluster that others run.
+
+        Args:
+            cluster: the same one all through an episode.
+            begin: of the episode; given for its first look only.
+        """
+        if begin is not None:
+            self.clusters[0] = cluster
+            self._enter_cluster(0, cluster)
+            self._enter_episode(0, begin)
+            self.episodes["next"] = LOOK
+            self.now[0] = list(cluster.totals().values())
+        self._take_turns([0])
 
     def _take_turns(self, which: Sequence[int]) -> None:
         count, turns = len(which), self._turns

@@ -53,9 +53,11 @@ CONSTANTS = np.dtype(
 )
 """What does not change after construction."""
 
+STEP, BEGIN, LOOK = 0, 1, 2
+
 EPISODE = np.dtype(
     [
-        ("fresh", "i8"),  # 1: the next turn begins the episode, 0: it is a step
+        ("next", "i8"),  # what the next turn does: STEP, BEGIN or LOOK
         ("ended", "i8"),
         ("start_s", "f8"),  # of the scored part
         ("end_s", "f8"),

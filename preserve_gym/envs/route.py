@@ -9,9 +9,11 @@ from typing import Any
 from gymnasium.vector import AutoresetMode
 
 from preserve_gym.config import ClusterConfig, RouteRewardConfig, WorkloadConfig
+from preserve_gym.envs.route_fleet import AutoscaledFleet
 from preserve_gym.envs.route_task import Fleet, RouteTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
 from preserve_gym.envs.single import TaskEnv
+from preserve_gym.envs.task import Begin
 from preserve_gym.envs.vector import TaskVectorEnv
 from preserve_gym.scenarios import Scenario
 from preserve_gym.workload import Workload
@@ -47,8 +49,9 @@ class RouteEnv(TaskEnv):
         cluster: configuration of the cluster, or a mapping of its fields.
         workload: configuration, mapping, or a ``Workload`` to share between environments.
         fleet: a number of instances; or pairs of a time on the trace's clock in s, ascending, and the number
-            from then on; None: as many as the forecast needs, changed when a window begins (PreServe's
-            Tier 1).
+            from then on; or an autoscaler, with ``predict`` as Stable-Baselines3 has it and ``interval_s``
+            (such as ``baselines.make_policy`` gives), not in the vector environment; None: as many as the
+            forecast needs, changed when a window begins (PreServe's Tier 1).
         warmup_router: serves the warm-up: name of a built-in router, or one made by ``@router``.
         obs_mode: ``flat`` or ``dict``.
         reward: weights of the reward, or a mapping.
@@ -66,7 +69,7 @@ class RouteEnv(TaskEnv):
         self,
         cluster: ClusterConfig | Mapping[str, Any] | None = None,
         workload: WorkloadConfig | Mapping[str, Any] | Workload | None = None,
-        fleet: Fleet = None,
+        fleet: Fleet | Any = None,
         warmup_router: Any = "least-requests",
         obs_mode: str = "flat",
         reward: RouteRewardConfig | Mapping[str, Any] | None = None,
@@ -74,10 +77,12 @@ class RouteEnv(TaskEnv):
         scenario: str | Path | Scenario | None = None,
         split: Split | None = None,
     ) -> None:
+        autoscaled = hasattr(fleet, "predict")
         task = route_task(
             cluster=cluster,
             workload=workload,
-            fleet=fleet,
+            fleet=None if autoscaled else fleet,
+            autoscaled=autoscaled,
             warmup_router=warmup_router,
             obs_mode=obs_mode,
             reward=reward,
@@ -86,6 +91,27 @@ class RouteEnv(TaskEnv):
         )
         super().__init__(task, render_mode)
         self.reward_config = task.reward
+        self._fleet = AutoscaledFleet(task.setting, fleet) if autoscaled else None
+
+    def _begin(self, begin: Begin) -> None:
+        super()._begin(begin)
+        if self._fleet is not None:
+            self._fleet.begin(begin)
+            self._go_on()
+            # What has passed counts for the first step.
+            self._batch.info[0, -3:] = 0.0
+
+    def _step(self, action: Any) -> None:
+        super()._step(action)
+        if self._fleet is not None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Serve on, until a request waits for a decision or the episode ends; scale on the way."""
+        assert self._fleet is not None
+        episode = self._batch.episodes
+        while episode["request"][0] < 0 and not episode["ended"][0]:
+            self._batch.proceed(self._fleet.scale(self.cluster))
 
 
 class RouteVectorEnv(TaskVectorEnv):
@@ -112,16 +138,18 @@ def route_task(
     cluster: ClusterConfig | Mapping[str, Any] | None = None,
     workload: WorkloadConfig | Mapping[str, Any] | Workload | None = None,
     fleet: Fleet = None,
+    autoscaled: bool = False,
     warmup_router: Any = "least-requests",
     obs_mode: str = "flat",
     reward: RouteRewardConfig | Mapping[str, Any] | None = None,
     scenario: str | Path | Scenario | None = None,
     split: Split | None = None,
 ) -> RouteTask:
-    """The task of ``RouteEnv``, whose arguments these are."""
+    """The task of ``RouteEnv``, whose arguments these are; ``autoscaled`` in place of an autoscaler."""
     return RouteTask(
         make_setting(cluster, workload, scenario, split),
         fleet=fleet,
+        autoscaled=autoscaled,
         warmup_router=warmup_router,
         obs_mode=obs_mode,
         reward=config_of(RouteRewardConfig(), reward),

@@ -23,12 +23,13 @@ from preserve_gym.sim import RequestView, RouterView, router
 from preserve_gym.sim.state import I8, READY
 
 Fleet = int | Sequence[tuple[float, int]] | None
+"""What ``fleet`` may be, but for an autoscaler."""
 
 
 class RouteTask(Task):
     """Send each request to an instance.
 
-    Arguments as those of ``RouteEnv``.
+    Arguments as those of ``RouteEnv``; ``autoscaled``: the caller pauses and scales, there is no schedule.
     """
 
     info = ROUTE_INFO
@@ -38,6 +39,7 @@ class RouteTask(Task):
         setting: Setting,
         *,
         fleet: Fleet,
+        autoscaled: bool,
         warmup_router: Any,
         obs_mode: str,
         reward: RouteRewardConfig,
@@ -52,7 +54,7 @@ class RouteTask(Task):
         self.feature_names = self.route_observation.feature_names
         self.physical_size = self.route_observation.layout.size
         self.low, self.high = self.route_observation.low, self.route_observation.high
-        self.schedule = self._make_schedule(fleet)
+        self.schedule = Schedule() if autoscaled else self._make_schedule(fleet)
         self.constants = make_constants(setting, 1.0, self.router, warmup_router)
         self.constants["scale"] = reward.scale
 
@@ -74,6 +76,9 @@ class RouteTask(Task):
         options = check_options(options, ("start_s",))
         episode = self.choose_episode(rng, options)
         warmup_start_s = episode.start_s - episode.warmup_s
+        if not len(self.schedule.time_s):  # an autoscaler decides
+            initial = self.forecast_instances(episode.start_s)
+            return Begin(episode, initial, self.reward.violation_weight, pause_s=episode.start_s)
         row = int(np.searchsorted(self.schedule.time_s, warmup_start_s, side="right"))
         initial = int(self.schedule.instances[max(row - 1, 0)])
         return Begin(episode, initial, self.reward.violation_weight, schedule_row=row)

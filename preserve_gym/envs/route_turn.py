@@ -9,6 +9,8 @@ from typing import Any
 import numba
 
 from preserve_gym.envs.env_state import (
+    BEGIN,
+    STEP,
     EnvState,
     Turns,
     take_env,
@@ -55,7 +57,7 @@ def _route_turns(turns: Turns) -> None:
     while k < turns.count[0]:
         j = turns.which[k]
         s, view, e = take_state(turns.states, j), take_view(turns.views, j), take_env(turns.envs, j)
-        if e.episode[0].fresh == 1:
+        if e.episode[0].next == BEGIN:
             _begin(s, view, e, event_loop, route, warmup_route)
         else:
             _take_turn(s, view, e, event_loop, route)
@@ -65,7 +67,7 @@ def _route_turns(turns: Turns) -> None:
 @kernel
 def _begin(s: State, view: Any, e: EnvState, event_loop: Any, route: Any, warmup_route: Any) -> None:
     c, episode = e.constants[0], e.episode[0]
-    episode.fresh = 0
+    episode.next = STEP
     episode.request, episode.chosen = -1, -1
     for k in range(len(e.weights)):
         s.weights[k] = e.weights[k]

@@ -8,6 +8,9 @@ from typing import Any
 import numba
 
 from preserve_gym.envs.env_state import (
+    BEGIN,
+    LOOK,
+    STEP,
     EnvState,
     Turns,
     take_env,
@@ -67,8 +70,14 @@ def _take_turn(s: State, view: Any, e: EnvState, event_loop: Any, route: Any) ->
     c, episode = e.constants[0], e.episode[0]
     for k in range(len(e.weights)):
         s.weights[k] = e.weights[k]
-    if episode.fresh == 1:
-        episode.fresh = 0
+    if episode.next == LOOK:
+        for k in range(len(e.now)):
+            e.before[k] = e.now[k]
+        sum_totals(s, e.now)
+        observe(s, e)
+        return
+    if episode.next == BEGIN:
+        episode.next = STEP
         start_s = episode.start_s
         lead_in_s = max(start_s - c.interval_s, start_s - episode.warmup_s)
         event_loop(s, view, lead_in_s, route, c.reads)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.envs.batch import EnvBatch
 from preserve_gym.envs.dashboard import RENDER_MODES, Dashboard
-from preserve_gym.envs.task import Task
+from preserve_gym.envs.task import Begin, Task
 from preserve_gym.errors import InputError
 from preserve_gym.sim import Cluster
 from preserve_gym.sim.totals import named_totals
@@ -73,7 +73,7 @@ class TaskEnv(gym.Env[Any, Any]):
             InputError: on another option, or a start that the workload does not allow.
         """
         super().reset(seed=seed)
-        self._batch.begin([0], [self.task.begin(self.np_random, options or {})])
+        self._begin(self.task.begin(self.np_random, options or {}))
         if self.dashboard is not None:
             self.dashboard.start(snapshot := self.cluster.snapshot())
             self._recorded = dict(snapshot.totals)
@@ -88,7 +88,7 @@ class TaskEnv(gym.Env[Any, Any]):
         """
         if self._batch.episodes["ended"][0]:
             raise gym.error.ResetNeeded("the episode has ended: call reset() first")
-        self._batch.step([0], [action])
+        self._step(action)
         reward, info = float(self._batch.rewards()[0]), self._info()
         if self.dashboard is not None:
             snapshot, before = self.cluster.snapshot(), self._recorded
@@ -96,6 +96,12 @@ class TaskEnv(gym.Env[Any, Any]):
             self.dashboard.record(snapshot, interval, info.get("instance"))
             self._recorded = dict(snapshot.totals)
         return self._observation(), reward, False, bool(self._batch.episodes["ended"][0]), info
+
+    def _begin(self, begin: Begin) -> None:
+        self._batch.begin([0], [begin])
+
+    def _step(self, action: Any) -> None:
+        self._batch.step([0], [action])
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions can be carried out now, bool[number of actions].

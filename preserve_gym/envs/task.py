@@ -35,12 +35,14 @@ class Begin:
         initial_instances: ready at the start of its warm-up.
         violation_weight: in its reward.
         schedule_row: of the next change of a fleet that follows a schedule.
+        pause_s: serve no further, as somebody wants to act then.
     """
 
     episode: Episode
     initial_instances: int
     violation_weight: float = 0.0
     schedule_row: int = 0
+    pause_s: float = np.inf
 
 
 @dataclass

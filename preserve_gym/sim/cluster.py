@@ -217,6 +217,12 @@ class Cluster:
     def _play(self, until_s: float) -> None:
         self._run(self._state, self._view, until_s, self._route, self._route.reads)
 
+    @property
+    def target(self) -> int:
+        """Instances starting or ready."""
+        state = self._instances["state"]
+        return int(np.count_nonzero((state == STARTING) | (state == READY)))
+
     def set_router_weights(self, weights: Sequence[float]) -> None:
         """From now on the router finds ``weights`` in ``view.weights``; those not given are 0.
 

@@ -92,8 +92,8 @@ class RouteVectorEnv(TaskVectorEnv):
     """Many ``RouteEnv``: what ``gymnasium.make_vec("preserve/Route-v0", num_envs=64)`` gives.
 
     Args:
-        num_envs, autoreset_mode, num_threads: see ``TaskVectorEnv``.
-        options: those of ``RouteEnv``, except ``render_mode``.
+        num_envs, autoreset_mode, num_threads, render_mode: see ``TaskVectorEnv``.
+        options: those of ``RouteEnv``.
     """
 
     def __init__(
@@ -102,9 +102,10 @@ class RouteVectorEnv(TaskVectorEnv):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         num_threads: int | None = None,
+        render_mode: None = None,
         **options: Any,
     ) -> None:
-        super().__init__(route_task(**options), num_envs, autoreset_mode, num_threads)
+        super().__init__(route_task(**options), num_envs, autoreset_mode, num_threads, render_mode)
 
 
 def route_task(
@@ -124,5 +125,5 @@ def route_task(
         fleet=fleet,
         warmup_router=warmup_router,
         obs_mode=obs_mode,
-        reward=config_of(RouteRewardConfig(), reward),
+        reward=config_of("reward", RouteRewardConfig(), reward),
     )

@@ -94,6 +94,10 @@ class Task(ABC):
             "needs": np.ascontiguousarray(self.needs).reshape(-1),
         }
 
+    def __deepcopy__(self, memo: Any) -> Task:
+        """Itself, as it never changes."""
+        return self
+
     @abstractmethod
     def turns(self) -> Any:
         """The compiled function that plays ``Turns``."""

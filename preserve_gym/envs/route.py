@@ -49,7 +49,8 @@ class RouteEnv(TaskEnv):
         fleet: a number of instances; or pairs of a time on the trace's clock in s, ascending, and the number
             from then on; None: as many as the forecast needs, changed when a window begins (PreServe's
             Tier 1).
-        warmup_router: serves the warm-up: name of a built-in router, or one made by ``@router``.
+        warmup_router: serves the warm-up: name of a built-in router that needs no weights, or one made by
+            ``@router``.
         obs_mode: ``flat`` or ``dict``.
         reward: weights of the reward, or a mapping.
         render_mode: None, ``ansi`` or ``rgb_array``.

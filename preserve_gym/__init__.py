@@ -7,6 +7,7 @@ from preserve_gym.config import (
     InstanceConfig,
     PowerConfig,
     RewardConfig,
+    RouteRewardConfig,
     SloConfig,
     WorkloadConfig,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "LatencyLaw",
     "PowerConfig",
     "RewardConfig",
+    "RouteRewardConfig",
     "Simulation",
     "SloConfig",
     "Trace",

@@ -87,6 +87,10 @@ class Workload:
             for tokens in (self.trace.prompt_tokens, self.predicted_tokens)
         )
 
+    def __deepcopy__(self, memo: Any) -> Workload:
+        """Itself, as it never changes: a copy of an environment goes on sharing it."""
+        return self
+
     @property
     def mean_rate_rps(self) -> float:
         """Requests per second over the whole trace, or the training part of one with splits."""

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib.util
-import inspect
 import json
 import re
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
 
-import preserve_gym
-from preserve_gym import ClusterConfig, InstanceConfig, RewardConfig, SloConfig, Workload, WorkloadConfig
-from preserve_gym.envs.autoscale import AutoscaleEnv
 from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.latency.presets import load_preset, preset_names
-from preserve_gym.prediction.lengths import PREDICTORS
 from preserve_gym.scenarios import load_scenario, scenario_names
 from preserve_gym.sim import ROUTERS, Histogram, RouterView
 from preserve_gym.sim.histograms import METRICS
 from preserve_gym.sim.routing import READS
-from preserve_gym.traces import DATASETS, TRANSFORMS, synthetic_trace, trace_names
+from preserve_gym.traces import DATASETS, TRANSFORMS, trace_names
 from preserve_gym.traces.generated import GENERATED
 from tests import measure_transforms, measured_servers, plot_scenarios, whole_instances
+from tests.pages import (
+    FORECASTING,
+    GPU,
+    PAGES,
+    POLICY,
+    README,
+    ROOT,
+    SCENARIOS,
+    SIMULATES,
+    TRACES,
+    table_of,
+    tables_of,
+)
 from tests.test_scenarios import SHORT
-
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-README = ROOT / "README.md"
-AUTOSCALE = ROOT / "docs" / "environments" / "autoscale.md"
-TRACES = ROOT / "docs" / "bring-your-own-trace.md"
-GPU = ROOT / "docs" / "bring-your-own-gpu.md"
-SCENARIOS = ROOT / "docs" / "scenarios.md"
-SIMULATES = ROOT / "docs" / "how-it-simulates.md"
-POLICY = ROOT / "docs" / "write-your-own-policy.md"
-FORECASTING = ROOT / "docs" / "forecasting.md"
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:
@@ -78,21 +71,6 @@ def blocks_of(page: Path) -> list[Block]:
         blocks.append(Block(language, i + 1, "\n".join(lines[i + 1 : end]), runs, is_output))
         i = end + 1
     return blocks
-
-
-def tables_of(page: Path, heading: str) -> Iterator[list[list[str]]]:
-    """Cells of the tables between a heading and the next one, without backticks."""
-    text = page.read_text(encoding="utf-8")
-    section = re.split(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
-    section = re.split(r"^#+ ", section, flags=re.MULTILINE)[0]
-    for table in re.findall(r"(?:^\|.*\n)+", section + "\n", flags=re.MULTILINE):
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-        yield [[re.sub(r"^`([^`]*)`$", r"\1", cell) for cell in row] for row in rows[2:]]
-
-
-def table_of(page: Path, heading: str) -> list[list[str]]:
-    (table,) = tables_of(page, heading)
-    return table
 
 
 def assert_prints(shown: str, printed: str) -> None:
@@ -145,86 +123,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings], target
 
 
-def small_env(**options: Any) -> gym.Env[Any, Any]:
-    trace = synthetic_trace("chat", duration_s=1200.0, start_clock_s=36_000.0, seed=0)
-    workload = Workload(WorkloadConfig(horizon_s=60.0), trace=trace)
-    return gym.make("preserve/Autoscale-v0", workload=workload, **options)
-
-
-def test_flat_features() -> None:
-    env = small_env()
-    space = env.observation_space
-    assert isinstance(space, gym.spaces.Box)
-    rows = table_of(AUTOSCALE, "Flat")
-    assert [row[:2] for row in rows] == [
-        [str(k), name]
-        for k, name in enumerate(env.unwrapped.feature_names)  # type: ignore[attr-defined]
-    ]
-    np.testing.assert_array_equal([float(row[2]) for row in rows], space.low)
-    np.testing.assert_array_equal([float(row[3]) for row in rows], space.high)
-
-
-def test_dict_entries() -> None:
-    env = small_env(obs_mode="dict", cluster={"max_instances": 7})
-    space = env.observation_space
-    assert isinstance(space, gym.spaces.Dict)
-    observation, _ = env.reset(seed=0)
-    rows = table_of(AUTOSCALE, "Dict")
-    assert [row[0] for row in rows] == list(observation)
-    assert {row[0] for row in rows} == set(space)
-    sizes = {"I": 7, "W": 3, "1": 1, "5": 5}
-    for key, shape, high, *_ in rows:
-        box = space[key]
-        assert isinstance(box, gym.spaces.Box)
-        assert box.shape == (sizes[shape.strip("(,)")],), key
-        assert np.all(box.low == 0.0), key
-        assert np.all(box.high == float(high)), key
-
-
-@pytest.mark.parametrize(
-    ("page", "documented"),
-    [
-        (AUTOSCALE, AutoscaleEnv),
-        (AUTOSCALE, ClusterConfig),
-        (AUTOSCALE, SloConfig),
-        (AUTOSCALE, WorkloadConfig),
-        (AUTOSCALE, RewardConfig),
-        (GPU, InstanceConfig),
-    ],
-)
-def test_arguments_and_defaults(page: Path, documented: type) -> None:
-    rows = {row[0]: row[1] for row in table_of(page, f"`{documented.__name__}`")}
-    parameters = inspect.signature(documented).parameters
-    assert list(rows) == list(parameters)
-    if dataclasses.is_dataclass(documented):
-        factories = {
-            f.name: f.default_factory()
-            for f in dataclasses.fields(documented)
-            if f.default_factory is not dataclasses.MISSING
-        }
-    else:
-        factories = {}
-    for name, parameter in parameters.items():
-        if rows[name] == "required":
-            assert parameter.default is inspect.Parameter.empty, name
-        elif name in factories:
-            assert eval(rows[name], vars(preserve_gym)) == factories[name], name
-        else:
-            shown = ast.literal_eval(rows[name])
-            assert (shown, type(shown)) == (parameter.default, type(parameter.default)), name
-
-
-def test_names_that_arguments_take() -> None:
-    rows = {
-        row[0]: row[-1]
-        for heading in ("`AutoscaleEnv`", "`WorkloadConfig`")
-        for row in table_of(AUTOSCALE, heading)
-    }
-    assert re.findall(r"`([\w-]+)`", rows["router"]) == list(ROUTERS)
-    assert sorted(re.findall(r"`([\w-]+)`", rows["forecaster"])) == sorted(FORECASTERS)
-    assert sorted(re.findall(r"`([\w-]+)`", rows["predictor"])) == sorted(PREDICTORS)
-
-
 def test_forecasters_of_the_page() -> None:
     assert [row[0] for row in table_of(FORECASTING, "The forecasters")] == list(FORECASTERS)
 
@@ -249,49 +147,6 @@ def test_histograms() -> None:
     widths = np.diff(edges_s) / edges_s[:-1]
     assert widths.max() == pytest.approx(0.016, rel=0.03)
     assert [edges_s[0], edges_s[-1]] == pytest.approx([61e-6, 3 * 86_400.0], rel=0.02)
-
-
-def test_actions() -> None:
-    env = small_env(initial_instances=5)
-    for action, (shown, change) in enumerate(table_of(AUTOSCALE, "Action space")):
-        assert int(shown) == action
-        env.reset(seed=0)
-        assert env.step(action)[-1]["target"] == 5 + int(change)
-    assert isinstance(env.action_space, gym.spaces.Discrete)
-    assert env.action_space.n == action + 1
-
-
-def test_info_and_reward() -> None:
-    env = small_env(initial_instances=3)
-    base: Any = env.unwrapped
-    _, first = env.reset(seed=0)
-    forecast_prompt, forecast_output, _ = base.workload.forecast_at(first["time_s"])
-    _, reward, _, _, info = env.step(3)
-    rows = table_of(AUTOSCALE, "Info")
-    for keys in (first, info):
-        assert [(key, type(value).__name__) for key, value in keys.items()] == [(r[0], r[1]) for r in rows]
-    # The formula of the page, by its own names.
-    section = AUTOSCALE.read_text(encoding="utf-8").split("## Reward")[1].split("```")[1]
-    names = {
-        **dataclasses.asdict(base.reward_config),
-        "instance_s": info["instance_s"],
-        "baseline_s": base.reward_config.baseline_headroom
-        * base.profile.need(forecast_prompt[0] / 600.0, forecast_output[0] / 600.0)
-        * 10.0,
-        "max_instances": 16,
-        "interval_s": 10.0,
-        "violations": info["violations"],
-        "n": len(base.workload.trace) / 1200.0 * 10.0,
-        "min": min,
-    }
-    formulas = dict(re.findall(r"(\w+) += (.*)", section))
-    for part in ("reward_cost", "reward_slo", "reward"):
-        names[part] = eval(formulas[part], dict(names))
-    assert (names["reward_cost"], names["reward_slo"]) == pytest.approx(
-        (info["reward_cost"], info["reward_slo"])
-    )
-    assert names["reward"] == pytest.approx(reward)
-    assert info["reward_cost"] != 0.0
 
 
 def test_trace_names() -> None:

@@ -96,6 +96,7 @@ def test_copies_go_on_from_where_the_original_was(
     env = gym.make(env_id, workload=workload).unwrapped
     assert equivalent(play(env, 1, steps=30), play(duplicate(env), 1, steps=30), exact=True)
     twin = duplicate(env)
+    assert (twin.workload is env.workload) == (duplicate is copy.deepcopy)
     env.action_space.seed(7)
     for _ in range(20):
         action = env.action_space.sample()
@@ -110,7 +111,8 @@ def test_copies_go_on_from_where_the_original_was(
 @pytest.mark.slow
 def test_workers_of_their_own_play_the_same(context: str) -> None:
     def make(env_id: str) -> Callable[[], gym.Env[Any, Any]]:
-        return lambda: gym.make(env_id, workload={"horizon_s": 60.0})
+        # A new process imports the module before the colon, which registers the ids.
+        return lambda: gym.make(f"preserve_gym:{env_id}", workload={"horizon_s": 60.0})
 
     for env_id in GENERAL_IDS:
         workers = gym.vector.AsyncVectorEnv([make(env_id)] * 2, context=context)

@@ -181,7 +181,7 @@ def test_what_is_no_action_is_refused_and_nothing_happens(
 
 def test_seeds_are_one_or_as_many_as_environments(workload: Workload) -> None:
     envs = make_vec("preserve/Autoscale-v0", 2, workload=workload)
-    with pytest.raises(InputError, match="seed: expected an integer, or 2 of them"):
+    with pytest.raises(InputError, match="seed: expected an integer >= 0, or 2 of them"):
         envs.reset(seed=[1, 2, 3])
 
 

@@ -34,7 +34,7 @@ from preserve_gym.latency.decoder import (
 )
 from preserve_gym.latency.measure import COLUMNS, MeasureOptions, ProfileFile, Timing, default_grid, run
 from preserve_gym.latency.models import ModelShape, find_model
-from tests.test_docs import ROOT, table_of
+from tests.pages import ROOT, table_of
 
 torch = pytest.importorskip("torch")
 SDPBackend = pytest.importorskip("torch.nn.attention").SDPBackend

@@ -8,7 +8,7 @@ from preserve_gym.latency.measure import default_grid
 from preserve_gym.latency.models import find_model
 from tests import measured_gpu
 from tests.measured_gpu import KINDS, MODELS
-from tests.test_docs import GPU, tables_of
+from tests.pages import GPU, tables_of
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,7 +7,7 @@ import pytest
 from experiments.predict import Options, length_rows
 from preserve_gym.prediction import PREDICTORS
 from tests.measure_length_predictors import TRACES, rows_of
-from tests.test_docs import ROOT, table_of
+from tests.pages import ROOT, table_of
 
 PAGE = ROOT / "docs" / "length-predictors.md"
 

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.pages import SIMULATES, tables_of
 from tests.real_vllm import LATENCIES, RUNS, Recorded, Run, Simulated, law_of_visited_batches, real_run
 from tests.real_vllm import recorded as read
 from tests.real_vllm import simulated as serve
 from tests.real_vllm_causes import causes
-from tests.test_docs import SIMULATES, tables_of
 
 each_run = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.folder)
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from tests import modulation_2024, plot_resemblance, resemblance, week_shape
+from tests.pages import ROOT, tables_of
 from tests.resemblance import CASES, RANKED, Comparison
-from tests.test_docs import ROOT, tables_of
 from tests.window_statistics import counts, windows_of
 
 PAGE = ROOT / "docs" / "generated-workloads.md"

@@ -94,9 +94,9 @@ def integers(actions: Any, n: int, size: int) -> Ints:
     Raises:
         InputError: if they are not.
     """
-    values = np.asarray(actions)
+    values = _array(actions)
     if values.shape != (n,) or values.dtype.kind not in "iu":
-        raise InputError(f"action: expected an integer in [0, {size - 1}], got {_shown(actions, n)}")
+        raise InputError(f"action: expected an integer in [0, {size - 1}]{_given(actions, n)}")
     wrong = (values < 0) | (values >= size)
     if wrong.any():
         raise InputError(f"action: expected an integer in [0, {size - 1}], got {values[wrong][0]}")
@@ -109,19 +109,32 @@ def numbers(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     Raises:
         InputError: if they are not.
     """
-    try:
-        values = np.asarray(actions, np.float64)
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if values.shape != shape or not np.isfinite(values).all():
+    values = _array(actions)
+    if values.shape != shape or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         expected = "one finite number" if shape[1:] == (1,) else f"{shape[1]} finite numbers"
-        raise InputError(f"action: expected {expected} in [-1, 1], got {_shown(actions, shape[0])}")
-    return np.clip(values, -1.0, 1.0)
+        raise InputError(f"action: expected {expected} in [-1, 1]{_given(actions, shape[0])}")
+    return np.clip(values.astype(np.float64), -1.0, 1.0)
 
 
-def _shown(actions: Any, n: int) -> str:
-    one = actions[0] if n == 1 and isinstance(actions, list) and len(actions) == 1 else actions
-    return " ".join(repr(one).split())
+def _array(actions: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(actions)
+    except ValueError:  # rows of different lengths
+        return np.array(None)
+
+
+def _given(actions: Any, n: int) -> str:
+    """The end of the message about what is no action."""
+    if n == 1 and isinstance(actions, list) and len(actions) == 1:
+        return f", got {' '.join(repr(actions[0]).split())}"
+    values = _array(actions)
+    if values.ndim == 0:
+        given = " ".join(repr(actions).split())
+    else:  # all of them would be long
+        given = f"{values.dtype} of shape {values.shape}"
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            given += ", not all finite"
+    return f" for each of {n}, got {given}"
 
 
 def target_to_action(target: int, min_instances: int, max_instances: int) -> NDArray[np.float32]:

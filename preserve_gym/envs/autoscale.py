@@ -106,7 +106,15 @@ class AutoscaleEnv(TaskEnv):
         self.interval_s = float(interval_s)
 
     def target_to_action(self, target: int) -> NDArray[np.float32]:
-        """The action that asks for ``target`` instances; ``action_mode="target"`` only."""
+        """The action that asks for ``target`` instances, clipped to the bounds of the cluster; float32 (1,).
+
+        Raises:
+            InputError: if actions are changes, or ``target`` is no integer.
+        """
+        if self.action_space.shape != (1,):
+            raise InputError("target_to_action: exists for action_mode='target' only")
+        if isinstance(target, bool) or not isinstance(target, int | np.integer):
+            raise InputError(f"target_to_action: expected an integer, got {target!r}")
         return target_to_action(target, self.cluster_config.min_instances, self.cluster_config.max_instances)
 
 
@@ -114,8 +122,8 @@ class AutoscaleVectorEnv(TaskVectorEnv):
     """Many ``AutoscaleEnv``: what ``gymnasium.make_vec("preserve/Autoscale-v0", num_envs=64)`` gives.
 
     Args:
-        num_envs, autoreset_mode, num_threads: see ``TaskVectorEnv``.
-        options: those of ``AutoscaleEnv``, except ``render_mode``.
+        num_envs, autoreset_mode, num_threads, render_mode: see ``TaskVectorEnv``.
+        options: those of ``AutoscaleEnv``.
     """
 
     def __init__(
@@ -124,9 +132,10 @@ class AutoscaleVectorEnv(TaskVectorEnv):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         num_threads: int | None = None,
+        render_mode: None = None,
         **options: Any,
     ) -> None:
-        super().__init__(autoscale_task(**options), num_envs, autoreset_mode, num_threads)
+        super().__init__(autoscale_task(**options), num_envs, autoreset_mode, num_threads, render_mode)
 
 
 def autoscale_task(
@@ -153,6 +162,6 @@ def autoscale_task(
         interval_s=interval_s,
         obs_mode=obs_mode,
         action_mode=action_mode,
-        reward=config_of(RewardConfig(), reward),
+        reward=config_of("reward", RewardConfig(), reward),
         initial_instances=initial_instances,
     )

@@ -82,8 +82,8 @@ class ClusterVectorEnv(TaskVectorEnv):
     """Many ``ClusterEnv``: what ``gymnasium.make_vec("preserve/Cluster-v0", num_envs=64)`` gives.
 
     Args:
-        num_envs, autoreset_mode, num_threads: see ``TaskVectorEnv``.
-        options: those of ``ClusterEnv``, except ``render_mode``.
+        num_envs, autoreset_mode, num_threads, render_mode: see ``TaskVectorEnv``.
+        options: those of ``ClusterEnv``.
     """
 
     def __init__(
@@ -92,9 +92,10 @@ class ClusterVectorEnv(TaskVectorEnv):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         num_threads: int | None = None,
+        render_mode: None = None,
         **options: Any,
     ) -> None:
-        super().__init__(cluster_task(**options), num_envs, autoreset_mode, num_threads)
+        super().__init__(cluster_task(**options), num_envs, autoreset_mode, num_threads, render_mode)
 
 
 def cluster_task(
@@ -116,6 +117,6 @@ def cluster_task(
         interval_s=interval_s,
         obs_mode=obs_mode,
         action_mode=JOINT,
-        reward=config_of(RewardConfig(), reward),
+        reward=config_of("reward", RewardConfig(), reward),
         initial_instances=initial_instances,
     )

@@ -52,7 +52,8 @@ class RouteEnv(TaskEnv):
             from then on; or an autoscaler, with ``predict`` as Stable-Baselines3 has it and ``interval_s``
             (such as ``baselines.make_policy`` gives), not in the vector environment; None: as many as the
             forecast needs, changed when a window begins (PreServe's Tier 1).
-        warmup_router: serves the warm-up: name of a built-in router, or one made by ``@router``.
+        warmup_router: serves the warm-up: name of a built-in router that needs no weights, or one made by
+            ``@router``.
         obs_mode: ``flat`` or ``dict``.
         reward: weights of the reward, or a mapping.
         render_mode: None, ``ansi`` or ``rgb_array``.
@@ -118,8 +119,8 @@ class RouteVectorEnv(TaskVectorEnv):
     """Many ``RouteEnv``: what ``gymnasium.make_vec("preserve/Route-v0", num_envs=64)`` gives.
 
     Args:
-        num_envs, autoreset_mode, num_threads: see ``TaskVectorEnv``.
-        options: those of ``RouteEnv``, except ``render_mode``.
+        num_envs, autoreset_mode, num_threads, render_mode: see ``TaskVectorEnv``.
+        options: those of ``RouteEnv``.
     """
 
     def __init__(
@@ -128,9 +129,10 @@ class RouteVectorEnv(TaskVectorEnv):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         num_threads: int | None = None,
+        render_mode: None = None,
         **options: Any,
     ) -> None:
-        super().__init__(route_task(**options), num_envs, autoreset_mode, num_threads)
+        super().__init__(route_task(**options), num_envs, autoreset_mode, num_threads, render_mode)
 
 
 def route_task(
@@ -152,5 +154,5 @@ def route_task(
         autoscaled=autoscaled,
         warmup_router=warmup_router,
         obs_mode=obs_mode,
-        reward=config_of(RouteRewardConfig(), reward),
+        reward=config_of("reward", RouteRewardConfig(), reward),
     )

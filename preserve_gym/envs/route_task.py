@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from preserve_gym.envs.physical import Physical
 from preserve_gym.envs.route_observation import RouteObservation
 from preserve_gym.envs.route_turn import ROUTE_INFO, compile_route_turns
 from preserve_gym.envs.setting import Setting
-from preserve_gym.envs.task import Begin, Schedule, Task, check_options, make_constants
+from preserve_gym.envs.task import Begin, Schedule, Task, check_options, is_number, make_constants
 from preserve_gym.errors import InputError
 from preserve_gym.sim import RequestView, RouterView, router
+from preserve_gym.sim.routers import check_weights, get_router
 from preserve_gym.sim.state import I8, READY
 
 Fleet = int | Sequence[tuple[float, int]] | None
@@ -44,6 +44,11 @@ class RouteTask(Task):
         obs_mode: str,
         reward: RouteRewardConfig,
     ) -> None:
+        try:
+            check_weights(get_router(warmup_router), ())
+        except InputError as error:
+            # Each of its messages begins with the name of another argument.
+            raise InputError(f"warmup_router: {str(error).partition(': ')[2]}") from None
         super().__init__(setting, follow_decision(), ())
         slots = setting.cluster.max_instances
         self.warmup_router = warmup_router
@@ -95,12 +100,13 @@ class RouteTask(Task):
             return Schedule(windows[changes], counts[changes])
         pairs = [(0.0, fleet)] if isinstance(fleet, int | np.integer) else fleet
         expected = "fleet: expected a number of instances, or pairs of a time in s, ascending, and a number"
-        if isinstance(pairs, str | bytes) or not isinstance(pairs, Sequence) or not len(pairs):
-            raise InputError(f"{expected}, got {fleet!r}")
+        unusable = isinstance(fleet, bool | str | bytes) or not isinstance(pairs, Sequence)
+        if unusable or not len(pairs):
+            raise InputError(f"{expected}, got {' '.join(repr(fleet).split())}")
         low, high = self.setting.cluster.min_instances, self.setting.cluster.max_instances
         last_s = -np.inf
         for pair in pairs:
-            if not isinstance(pair, Sequence) or len(pair) != 2 or not all(map(_is_number, pair)):
+            if not isinstance(pair, Sequence) or len(pair) != 2 or not all(map(is_number, pair)):
                 raise InputError(f"{expected}, got {pair!r}")
             time_s, count = pair
             if not 0.0 <= time_s < np.inf or time_s <= last_s:
@@ -110,10 +116,6 @@ class RouteTask(Task):
             last_s = time_s
         times, counts_given = zip(*pairs, strict=True)
         return Schedule(np.array(times, np.float64), np.array(counts_given, np.int64))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.physical import Physical
 from preserve_gym.envs.scale_turn import SCALE_INFO, compile_scale_turns
 from preserve_gym.envs.setting import Setting
-from preserve_gym.envs.task import Begin, Task, check_initial, check_options, make_constants
+from preserve_gym.envs.task import Begin, Task, check_initial, check_options, is_number, make_constants
 from preserve_gym.errors import InputError
 from preserve_gym.sim.state import I8, ROUTER_WEIGHTS
 
@@ -40,8 +40,7 @@ class ScaleTask(Task):
         reward: RewardConfig,
         initial_instances: int | None,
     ) -> None:
-        number = isinstance(interval_s, int | float) and not isinstance(interval_s, bool)
-        if not number or not (math.isfinite(interval_s) and interval_s > 0):
+        if not is_number(interval_s) or not (math.isfinite(interval_s) and interval_s > 0):
             raise InputError(f"interval_s: expected a finite number > 0, got {interval_s!r}")
         cluster = setting.cluster
         check_initial(cluster, initial_instances)
@@ -82,8 +81,7 @@ class ScaleTask(Task):
         weight = low if low == high else float(np.exp(rng.uniform(np.log(low), np.log(high))))
         if options.get("violation_weight") is not None:
             weight = options["violation_weight"]
-            number = isinstance(weight, int | float) and not isinstance(weight, bool)
-            if not number or not 0.0 <= weight <= 1e9:
+            if not is_number(weight) or not 0.0 <= weight <= 1e9:
                 raise InputError(f"violation_weight: expected a number in [0, 1e9], got {weight!r}")
         initial = self.initial_instances
         if initial is None:

@@ -49,9 +49,9 @@ def make_setting(
     if not isinstance(scenario, Scenario):
         unnamed = Scenario("", "", WorkloadConfig(), ClusterConfig())
         scenario = unnamed if scenario is None else load_scenario(scenario)
-    cluster_config: ClusterConfig = config_of(scenario.cluster, cluster)
+    cluster_config: ClusterConfig = config_of("cluster", scenario.cluster, cluster)
     if not isinstance(workload, Workload):
-        made = replace(scenario, workload=config_of(scenario.workload, workload))
+        made = replace(scenario, workload=config_of("workload", scenario.workload, workload))
         if split is not None and made.workload.split not in (None, split):
             raise InputError(f"split: expected {made.workload.split!r} as in workload, got {split!r}")
         workload = _shared_workload(made, split)
@@ -60,8 +60,8 @@ def make_setting(
     return Setting(cluster_config, workload, workload.profile(cluster_config))
 
 
-def config_of(default: Any, value: Any) -> Any:
-    """The configuration that was given; a mapping changes fields of the default."""
+def config_of(name: str, default: Any, value: Any) -> Any:
+    """The configuration that was given as argument ``name``; a mapping changes fields of the default."""
     cls = type(default)
     if value is None:
         return default
@@ -69,7 +69,7 @@ def config_of(default: Any, value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return changed(default, value)
-    raise InputError(f"expected a {cls.__name__} or a mapping of its fields, got {value!r}")
+    raise InputError(f"{name}: expected a {cls.__name__} or a mapping of its fields, got {value!r}")
 
 
 def _shared_workload(scenario: Scenario, split: Split | None) -> Workload:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.envs.batch import EnvBatch
 from preserve_gym.envs.dashboard import RENDER_MODES, Dashboard
+from preserve_gym.envs.fixed import FixedOptions
 from preserve_gym.envs.task import Begin, Task
 from preserve_gym.errors import InputError
 from preserve_gym.sim import Cluster
@@ -18,7 +19,7 @@ from preserve_gym.sim.totals import named_totals
 from preserve_gym.workload import Workload
 
 
-class TaskEnv(gym.Env[Any, Any]):
+class TaskEnv(FixedOptions, gym.Env[Any, Any]):
     """What ``Autoscale``, ``Route`` and ``Cluster`` have in common.
 
     Attributes:
@@ -54,9 +55,9 @@ class TaskEnv(gym.Env[Any, Any]):
     @property
     def cluster(self) -> Cluster:
         """The simulated cluster."""
+        self._check_begun()
         cluster = self._batch.clusters[0]
-        if cluster is None:
-            raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
+        assert cluster is not None
         return cluster
 
     def reset(
@@ -83,9 +84,10 @@ class TaskEnv(gym.Env[Any, Any]):
         """Act, serve until the next decision and observe.
 
         Raises:
-            gymnasium.error.ResetNeeded: after the end of an episode.
+            gymnasium.error.ResetNeeded: before the first ``reset``, and after the end of an episode.
             InputError: if ``action`` is none; then nothing has happened.
         """
+        self._check_begun()
         if self._batch.episodes["ended"][0]:
             raise gym.error.ResetNeeded("the episode has ended: call reset() first")
         self._step(action)
@@ -107,13 +109,16 @@ class TaskEnv(gym.Env[Any, Any]):
         """Which actions can be carried out now, bool[number of actions].
 
         Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
             InputError: if actions are not discrete.
         """
         mask: NDArray[np.bool_] = self.task.masks(self._batch)[0]
+        self._check_begun()
         return mask
 
     def episode_totals(self) -> dict[str, float]:
         """Change of each of ``TOTALS`` since the start of the scored part."""
+        self._check_begun()
         return named_totals(self._batch.now[0] - self._batch.start[0])
 
     def results(self) -> pd.DataFrame:
@@ -138,6 +143,10 @@ class TaskEnv(gym.Env[Any, Any]):
         if not self.dashboard.started:
             raise gym.error.ResetNeeded("nothing to render yet: call reset() first")
         return self.dashboard.ansi() if self.render_mode == "ansi" else self.dashboard.rgb_array()
+
+    def _check_begun(self) -> None:
+        if self._batch.clusters[0] is None:
+            raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
 
     def _observation(self) -> Any:
         return self.task.observation(self._batch.state(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,10 @@ class Task(ABC):
             "needs": np.ascontiguousarray(self.needs).reshape(-1),
         }
 
+    def __deepcopy__(self, memo: Any) -> Task:
+        """Itself, as it never changes."""
+        return self
+
     @abstractmethod
     def turns(self) -> Any:
         """The compiled function ``(turns) -> None``."""
@@ -160,12 +165,19 @@ def check_initial(cluster: ClusterConfig, initial_instances: Any) -> None:
         )
 
 
-def check_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> Mapping[str, Any]:
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, Python's or NumPy's, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> Mapping[str, Any]:
     """The options of ``reset``, refused if there are others than ``known``."""
-    for name in options or {}:
+    if not isinstance(options, Mapping):
+        raise InputError(f"options: expected a mapping, got {options!r}")
+    for name in options:
         if name not in known:
             raise InputError(f"options: expected {', '.join(known)} or none, got {name!r}")
-    return options or {}
+    return options
 
 
 def make_constants(setting: Setting, interval_s: float, router: Any, warmup_router: Any) -> NDArray[np.void]:

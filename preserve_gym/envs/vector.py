@@ -14,12 +14,13 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from preserve_gym.envs.batch import EnvBatch
+from preserve_gym.envs.fixed import FixedOptions
 from preserve_gym.envs.task import Task
 from preserve_gym.errors import InputError
 from preserve_gym.workload import Workload
 
 
-class TaskVectorEnv(VectorEnv[Any, Any, Any]):
+class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
     """``num_envs`` environments of one task; to the bit what as many single ones give, one after the other.
 
     They share the workload, and each has its own random generator. With an integer seed, environment i has
@@ -32,6 +33,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             action is ignored) or ``SAME_STEP`` (the step that ends an episode also begins the next one; the
             last observation is ``infos["final_obs"]``). Names of ``AutoresetMode`` are accepted, too.
         num_threads: that step the environments; None: as many as this process may run on.
+        render_mode: None; to see an environment, play it alone.
 
     Raises:
         InputError: on options that do not fit.
@@ -45,11 +47,14 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         num_threads: int | None = None,
+        render_mode: None = None,
     ) -> None:
+        if render_mode is not None:
+            raise InputError(f"render_mode: expected None for many environments, got {render_mode!r}")
         if num_threads is None:
             num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         for name, value in (("num_envs", num_envs), ("num_threads", num_threads)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            if not _is_integer(value) or value < 1:
                 raise InputError(f"{name}: expected an integer >= 1, got {value!r}")
         self.num_envs = int(num_envs)
         mode = _autoreset_mode(autoreset_mode)
@@ -80,14 +85,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             InputError: on another option, or other than ``num_envs`` seeds.
         """
-        seeds: Sequence[int | None]
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise InputError(f"seed: expected an integer, or {self.num_envs} of them, got {seed!r}")
-        for i, one in enumerate(seeds):
+        for i, one in enumerate(self._seeds(seed)):
             if one is not None or self._generators[i] is None:
                 self._generators[i] = seeding.np_random(one)[0]
         self._begin(np.arange(self.num_envs), options)
@@ -139,13 +137,26 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         """Which actions can be carried out now, bool[num_envs, number of actions].
 
         Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
             InputError: if actions are not discrete.
         """
-        return self.task.masks(self._batch)
+        masks = self.task.masks(self._batch)
+        if not self._started:
+            raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
+        return masks
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the threads."""
         self._batch.close()
+
+    def _seeds(self, seed: Any) -> list[int | None]:
+        seeds = seed
+        if seed is None or _is_integer(seed):
+            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        listed = isinstance(seeds, Sequence | np.ndarray) and len(seeds) == self.num_envs
+        if not listed or not all(one is None or (_is_integer(one) and one >= 0) for one in seeds):
+            raise InputError(f"seed: expected an integer >= 0, or {self.num_envs} of them, got {seed!r}")
+        return [None if one is None else int(one) for one in seeds]
 
     def _begin(self, which: NDArray[np.intp], options: dict[str, Any] | None) -> None:
         begins = []
@@ -171,6 +182,10 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             infos[name] = values.astype(np.int64) if kind is int else values
             infos[f"_{name}"] = given.copy()
         return infos
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

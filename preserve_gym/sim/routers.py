@@ -250,14 +250,17 @@ def check_weights(compiled_router: Any, weights: Sequence[float]) -> NDArray[np.
     Raises:
         InputError: unless they are at most 6 finite numbers >= 0; for ``linear``, if all are 0.
     """
-    values = np.asarray(weights, np.float64).reshape(-1)
-    if len(values) > ROUTER_WEIGHTS or not (np.isfinite(values) & (values >= 0)).all():
-        raise InputError(
-            f"router_weights: expected at most {ROUTER_WEIGHTS} finite numbers >= 0, got {weights!r}"
-        )
+    try:
+        values = np.asarray(weights)
+    except ValueError:  # rows of different lengths
+        values = np.array(None)
+    numbers = values.dtype.kind in "iuf" and values.ndim == 1 and len(values) <= ROUTER_WEIGHTS
+    if not numbers or not (np.isfinite(values) & (values >= 0)).all():
+        expected = f"at most {ROUTER_WEIGHTS} finite numbers >= 0"
+        raise InputError(f"router_weights: expected {expected}, got {' '.join(repr(weights).split())}")
     if compiled_router is _compiled.get("linear") and not values.any():
         raise InputError(f"router_weights: linear needs one above 0, got {weights!r}")
-    return np.pad(values, (0, ROUTER_WEIGHTS - len(values)))
+    return np.pad(values.astype(np.float64), (0, ROUTER_WEIGHTS - len(values)))
 
 
 def get_router(name_or_router: Any) -> Any:

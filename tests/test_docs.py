@@ -129,8 +129,7 @@ def test_forecasters_of_the_page() -> None:
 
 def test_what_routers_see() -> None:
     rows = table_of(POLICY, "What the router gets")
-    # The last is for the router of Route-v0 alone.
-    seen = {*RouterView.ARRAYS, *RouterView.SCALARS} - {"params", "totals", "decision"}
+    seen = {*RouterView.ARRAYS, *RouterView.SCALARS} - {"params", "totals"}
     assert sorted(row[0] for row in rows) == sorted(seen)
     assert {row[0] for row in rows if row[1] == "no"} == set(RouterView.SCALARS)
     needs = {row[0]: re.findall(r'reads="(\w+)"', row[-1]) for row in rows}

@@ -1,4 +1,4 @@
-"""``python -m experiments.paper_routing``: PreServe's routing experiment, and its evaluation held to account."""
+"""``python -m experiments.paper_routing``: PreServe's routing experiment, and a flaw of it measured."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ _WIDTH = 150  # of tables, where there is no terminal
 class Options:
     """PreServe's routing experiment: four instances of Llama-2-7B, lengths of ShareGPT, Poisson arrivals.
 
-    Three parts: the artifact's figures beside ours, the routers at each rate, and how much of the gain is left
-    when predicted lengths aren't served as true.
+    Three parts: the artifact's figures beside ours, the routers at each rate, and how much of the gain is
+    left when predicted lengths aren't served as true.
     """
 
     rates: tuple[float, ...] = (7.5, 8.5, 9.5, 10.2, 10.8)
@@ -178,6 +178,7 @@ def contests() -> Iterator[Contest]:
     for router in PRESERVE:
         for lengths in LENGTHS:
             yield Contest(router, lengths)
+    yield Contest("least-tokens", "mean")  # neither predictions nor the queued prefill
     for lengths in PREDICTED:
         for router in (REFERENCE, *PRESERVE):
             yield Contest(router, lengths, served_as_true=True)
@@ -232,9 +233,9 @@ def log_ratios(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
     Returns:
         One row per seed, one column per (rate, router, lengths, served_as_true).
     """
-    values = np.log(runs.pivot(index="seed", columns=_CELL, values=measure))
+    values = runs.pivot(index="seed", columns=_CELL, values=measure).transform(np.log)
     ratios = {}
-    for cell in values.columns:
+    for cell in pd.MultiIndex.to_list(values.columns):
         rate, _, lengths, served_as_true = cell
         reference = (rate, REFERENCE, lengths if served_as_true else "", served_as_true)
         ratios[cell] = values[cell] - values[reference]
@@ -277,12 +278,15 @@ def routing_table(runs: pd.DataFrame) -> pd.DataFrame:
 def flaw_table(runs: pd.DataFrame) -> pd.DataFrame:
     """What is left of the gain when predicted lengths aren't served as true.
 
-    A row for each router, predictor and tail; the gain over ``REFERENCE`` in % is the geometric mean over
-    all rates. Columns ``gain_<form>``, each with ``_low`` and ``_high``: ``served`` (predicted lengths are
-    generated, the artifact's form), ``honest`` (predicted lengths steer, true ones are generated), ``oracle``
-    and ``none`` (true lengths, or none, steer; true ones are generated). ``survives``: log gain of the honest
-    form over that of the served one, in %, with its interval by resampling seeds. ``value_served`` and
-    ``value_honest``: the tail itself in s, mean over rates and seeds.
+    A row for each router, predictor and tail. Changes are in %, geometric means over all rates, each with
+    its 95 % interval in ``_low`` and ``_high``; gains are positive. Columns:
+
+    * ``gain_<form>`` over ``REFERENCE``: ``served`` (predicted lengths are generated, the artifact's form),
+      ``honest`` (predicted lengths steer, true ones are generated), ``oracle`` and ``none`` (true lengths, or
+      no predictions, steer; true ones are generated);
+    * ``gain_predicted`` of the honest form over none;
+    * ``value_served`` and ``value_honest``: the tail itself, s, mean over rates and seeds;
+    * ``survives``: log gain of the honest form over that of the served one; NaN where that isn't above 0.
     """
     rows = []
     for tail in TAILS:
@@ -295,15 +299,17 @@ def flaw_table(runs: pd.DataFrame) -> pd.DataFrame:
                     "oracle": over_rates[(router, "oracle", False)],
                     "none": over_rates[(router, "mean", False)],
                 }
+                forms["predicted"] = forms["honest"] - forms["none"]
                 row: dict[str, Any] = {"router": router, "lengths": lengths, "tail": tail}
                 for form, log_ratio in forms.items():
                     change, low, high = _change(log_ratio.to_numpy())
                     row |= {f"gain_{form}": -change, f"{form}_low": -high, f"{form}_high": -low}
-                share = _share(forms["honest"].to_numpy(), forms["served"].to_numpy())
                 row |= {f"value_{form}": value for form, value in _values(runs, router, lengths, tail)}
-                rows.append(
-                    row | dict(zip(("survives", "survives_low", "survives_high"), share, strict=True))
-                )
+                share = (np.nan,) * 3
+                if row["served_low"] > 0.0:
+                    share = _share(forms["honest"].to_numpy(), forms["served"].to_numpy())
+                row |= dict(zip(("survives", "survives_low", "survives_high"), share, strict=True))
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -352,7 +358,7 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
             mean = part.groupby("rate_rps")[tail].mean()
             axis.plot(mean.index, mean, line, color=colour, label=label, marker="o", ms=3)
         axis.set(title=title, xlabel="requests/s", yscale="log")
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=120, metadata={"Software": None})
     plt.close(figure)
 

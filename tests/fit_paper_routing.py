@@ -35,12 +35,8 @@ ROUTER = "least-requests"
 def mean_figures(calibration: Calibration, router: str = ROUTER) -> dict[str, float]:
     """Figures of the artifact's run, means over ``SEEDS``."""
     cluster = calibration.cluster()
-    runs = [
-        figures(
-            simulate(calibration.trace(RATE_RPS, REQUESTS, seed), cluster, router, progress=False).requests
-        )
-        for seed in SEEDS
-    ]
+    traces = (calibration.trace(RATE_RPS, REQUESTS, seed) for seed in SEEDS)
+    runs = [figures(simulate(trace, cluster, router, progress=False).requests) for trace in traces]
     return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
 
 

@@ -24,7 +24,7 @@ from preserve_gym.prediction.upper_lengths import upper_lengths
 from preserve_gym.streams import normal_at, uniform_at
 from preserve_gym.traces import Trace
 
-PREDICTORS = ("bucket", "empirical", "learned", "noisy", "oracle", "ssjf")
+PREDICTORS = ("bucket", "empirical", "learned", "mean", "noisy", "oracle", "ssjf")
 PRESERVE_SIGMA = 0.33
 """Noise with about the quality of PreServe's learned predictor (arXiv 2504.03702)."""
 
@@ -80,17 +80,18 @@ def predict_lengths(
       requests; the prediction is the median of the training requests that would be put into the class;
     * ``bucket``: the middle of the true length's bucket, or of a neighbouring one;
     * ``learned``: the median by gradient-boosted regression on what a gateway knows without the text
-      (``preserve_gym.prediction.LearnedLengths``). It needs the extra ``forecast``.
+      (``preserve_gym.prediction.LearnedLengths``). It needs the extra ``forecast``;
+    * ``mean``: the mean length of the training requests for each request, that is, no prediction.
 
-    All but ``learned`` know the true length and blur it; a blur depends on ``seed`` and the request's place
-    in the trace alone. ``learned`` depends on the training requests and on answers that were known before.
-    Predict for the whole trace and slice the result, and no choice of episode shifts it. A cluster clips
-    predictions to what its model can generate after the prompt.
+    All but ``learned`` and ``mean`` know the true length and blur it; a blur depends on ``seed`` and the
+    request's place in the trace alone. ``learned`` depends on the training requests and on answers that
+    were known before. Predict for the whole trace and slice the result, and no choice of episode shifts
+    it. A cluster clips predictions to what its model can generate after the prompt.
 
     Args:
         name: one of ``PREDICTORS``; each takes the arguments that it knows.
         trace: the requests.
-        train: rows to learn from (``learned``, ``ssjf``); None: the first fifth of them.
+        train: rows to learn from (``learned``, ``mean``, ``ssjf``); None: the first fifth of them.
         seed: of the errors.
         sigma: standard deviation of the log error (``noisy``).
         accuracy: share of requests in the right bucket (``bucket``).
@@ -156,12 +157,14 @@ def predict_length_bounds(
 
 
 def _blurred(name: str, trace: Trace, train: slice | None, seed: int, dials: _Dials) -> NDArray[np.int32]:
-    """The true lengths with the errors of a predictor, int32[n]."""
+    """The true lengths with the errors of a predictor, or their mean, int32[n]."""
     true = trace.output_tokens
     request = np.arange(len(true))
     if name == "oracle" or not len(true):
         return true.copy()
     lengths = true.astype(np.float64)
+    if name == "mean":
+        return _tokens(np.full(len(true), lengths[_train(trace, train)].mean()))
     if name == "noisy":
         return _tokens(lengths * np.exp(dials.sigma * normal_at(seed, _STREAM, request)))
     level = uniform_at(seed, _STREAM, request)

@@ -189,4 +189,5 @@ def _mean_peaks(obs: Observation) -> tuple[float, float]:
     peaks = float(obs["anticipated_peak"][ready].sum())
     if n_ready == 0:
         return 0.0, math.inf
-    return peaks / (n_ready + n_starting), peaks / n_ready
+    # The mean of equal peaks is that peak, and not a rounding error above it.
+    return round(peaks / (n_ready + n_starting), 12), round(peaks / n_ready, 12)

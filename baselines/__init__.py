@@ -87,6 +87,10 @@ POLICIES: dict[str, Entry] = {
     "hybrid": Entry("PreServe's hybrid baseline: the mean of reactive and Tier 1", Hybrid),
     "hpa": Entry("Kubernetes HPA on requests in flight per instance", Hpa),
     **_VARIANTS,
+    "preserve-look-ahead": Entry(
+        "PreServe as in its paper, its router reading the look-ahead map",
+        partial(PreServe, name="preserve-look-ahead", router="preserve-look-ahead"),
+    ),
     **_ablated(),
 }
 

@@ -13,6 +13,7 @@ import pytest
 
 from baselines import ABLATIONS, POLICIES, PreServe, Reactive, Static, make_policy, peak_instances
 from preserve_gym import AnticipatorConfig, ClusterConfig, InputError, Trace, Workload, WorkloadConfig
+from preserve_gym.sim.state import DRAINING, READY, STARTING
 from tests.baseline_observations import CLUSTER, PROFILE, as_observed, forecast, observe
 
 
@@ -292,6 +293,24 @@ class TestInTheEnvironment:
         assert core.interval_s == 5.0
         assert (core.workload.config.forecaster, core.workload.config.predictor) == ("naive", "mean")
         assert len(np.unique(core.workload.predicted_tokens)) == 1
+
+    @pytest.mark.parametrize("name", ["preserve", "preserve-look-ahead", "preserve-artifact"])
+    def test_requests_go_to_ready_instances_alone(self, name: str, surge: Workload) -> None:
+        policy = make_policy(name, CLUSTER, surge.profile(CLUSTER))
+        env = make_env(policy, surge)
+        observation, _ = env.reset(seed=0)
+        rng, seen, ended = np.random.default_rng(0), set(), False
+        while not ended:
+            there = observation["running"] + observation["waiting"]
+            was_draining = observation["state"] == DRAINING
+            target = np.array([rng.uniform(-1.0, 1.0)], np.float32)
+            observation, _, _, ended, _ = env.step(target)
+            now_there = observation["running"] + observation["waiting"]
+            assert (now_there[observation["state"] == STARTING] == 0).all()
+            drains = was_draining & (observation["state"] == DRAINING)
+            assert (now_there <= there)[drains].all()
+            seen |= set(observation["state"].tolist())
+        assert seen >= {STARTING, READY, DRAINING}
 
     def test_preserve_is_ready_for_a_forecast_surge_before_the_others(self, surge: Workload) -> None:
         profile = surge.profile(CLUSTER)

@@ -19,7 +19,15 @@ import pandas as pd
 import pytest
 
 import preserve_gym
-from preserve_gym import ClusterConfig, InstanceConfig, RewardConfig, SloConfig, Workload, WorkloadConfig
+from preserve_gym import (
+    AnticipatorConfig,
+    ClusterConfig,
+    InstanceConfig,
+    RewardConfig,
+    SloConfig,
+    Workload,
+    WorkloadConfig,
+)
 from preserve_gym.envs.autoscale import AutoscaleEnv
 from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.latency.presets import load_preset, preset_names
@@ -42,6 +50,7 @@ GPU = ROOT / "docs" / "bring-your-own-gpu.md"
 SCENARIOS = ROOT / "docs" / "scenarios.md"
 SIMULATES = ROOT / "docs" / "how-it-simulates.md"
 POLICY = ROOT / "docs" / "write-your-own-policy.md"
+PRESERVE = ROOT / "docs" / "preserve.md"
 FORECASTING = ROOT / "docs" / "forecasting.md"
 
 
@@ -190,6 +199,7 @@ def test_dict_entries() -> None:
         (AUTOSCALE, WorkloadConfig),
         (AUTOSCALE, RewardConfig),
         (GPU, InstanceConfig),
+        (PRESERVE, AnticipatorConfig),
     ],
 )
 def test_arguments_and_defaults(page: Path, documented: type) -> None:

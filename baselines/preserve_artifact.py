@@ -176,7 +176,7 @@ class PreServeArtifact(Autoscaler):
         use, _ = _mean_peaks(obs)
         if use <= self.emergency_use or obs["time_s"] < state.emergency_from_s - _ROUNDING_S:
             return None
-        return max(target, math.floor(use * target / self.emergency_target_use + 1e-9))
+        return math.floor(use * target / self.emergency_target_use + 1e-9)
 
 
 def _mean_peaks(obs: Observation) -> tuple[float, float]:

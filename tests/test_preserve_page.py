@@ -60,7 +60,7 @@ def test_scaling_down_as_printed_collapses_on_a_large_kv_cache() -> None:
     assert own["attainment"] > 95.0
     assert large["attainment"] < 50.0
     assert up_only["attainment"] > 99.0
-    assert up_only["kv_p95"] < 30.0 < own["kv_mean"] + 5.0
+    assert up_only["kv_p95"] < 30.0 < own["kv_p95"]
     assert large["instances"] < up_only["instances"]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preserve_gym.config import ClusterConfig
+from preserve_gym.config import AnticipatorConfig, ClusterConfig
 from preserve_gym.envs.action import target_to_action
 from preserve_gym.envs.observation import SCALARS
 from preserve_gym.errors import InputError
@@ -26,8 +26,9 @@ class Autoscaler(ABC):
     """Base of all autoscalers; subclasses give ``decide`` and, if they remember, ``initial_state``.
 
     An autoscaler is immutable: what it remembers of an episode is in the state that goes in and out of
-    ``predict``, so one object can play many episodes at once. It belongs to an environment made with
-    ``obs_mode="dict"``, ``action_mode="target"``, and this autoscaler's ``interval_s`` and ``router``.
+    ``predict``, so one object can play many episodes at once. It belongs to an environment of
+    ``preserve/Autoscale-v0`` made with its ``env_options``, on a workload with its predictions:
+    ``workload.with_predictions(policy.forecaster, policy.predictor)``.
 
     Attributes:
         cluster: the cluster that it scales.
@@ -35,6 +36,9 @@ class Autoscaler(ABC):
         name: for tables and files.
         router: name of the router that it works with.
         interval_s: time between two decisions, s.
+        anticipator: the look-ahead map that it observes and that its router reads.
+        forecaster: of the workload that it plays; None: the workload's own.
+        predictor: of output lengths there; None: the workload's own.
 
     Raises:
         InputError: on a parameter outside its meaning.
@@ -46,15 +50,29 @@ class Autoscaler(ABC):
     name: str
     router: str = "least-requests"
     interval_s: float = 10.0
+    anticipator: AnticipatorConfig = field(default_factory=AnticipatorConfig)
+    forecaster: str | None = None
+    predictor: str | None = None
 
     def __post_init__(self) -> None:
         self._check("interval_s", "a number of seconds > 0", lambda value: value > 0)
 
-    def _check(self, field: str, expected: str, holds: Callable[[float], bool]) -> None:
-        value = getattr(self, field)
+    def _check(self, name: str, expected: str, holds: Callable[[float], bool]) -> None:
+        value = getattr(self, name)
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not (number and holds(value)):
-            raise InputError(f"{type(self).__name__}.{field}: expected {expected}, got {value!r}")
+            raise InputError(f"{type(self).__name__}.{name}: expected {expected}, got {value!r}")
+
+    def env_options(self) -> dict[str, Any]:
+        """The options of the environment that it belongs to, but for the workload."""
+        return {
+            "cluster": self.cluster,
+            "router": self.router,
+            "interval_s": self.interval_s,
+            "anticipator": self.anticipator,
+            "obs_mode": "dict",
+            "action_mode": "target",
+        }
 
     def initial_state(self) -> Any:
         """What it remembers before the first decision of an episode; None if it remembers nothing."""

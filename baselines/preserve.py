@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.base import Autoscaler, Observation, ceil_instances
+from baselines.forecast_need import forecast_need, windows_ahead
 from preserve_gym.errors import InputError
 from preserve_gym.sim.state import READY, STARTING
 
@@ -48,9 +49,13 @@ class PreServe(Autoscaler):
     ``max(1, ceil(sum of max U / low_use))`` and drain the others, at most once per window. Where Tier 1
     sets N, Tier 2 may only add.
 
-    *Router*: ``preserve``, on queued prefill and predicted tokens (H, but as the artifact has it).
+    *Router*: ``preserve``, on queued prefill and predicted tokens (H, but as the artifact has it);
+    ``preserve-look-ahead`` reads the look-ahead map instead, as the text of the paper suggests (M).
 
     Where the figures come from: H, read in the paper or its artifact; M, inferred.
+
+    Each part can be exchanged: Tier 1 and Tier 2 by leaving them out or by a subclass, the router, the
+    anticipator, the forecaster (workload predictor) and the predictor (request-load predictor) by name.
 
     Settled where the paper leaves it open:
 
@@ -68,17 +73,21 @@ class PreServe(Autoscaler):
 
     Attributes:
         variant: ``paper`` or ``paper-up-only``.
+        tier_1: whether Tier 1 acts. Without it Tier 2 may remove at a boundary, too.
+        tier_2: whether Tier 2 acts.
         interval_s: of Tier 2, 10 s (M).
         lead_s: how long before its window Tier 1 starts instances, s; 0 as printed (M: whether the
             published system acts at the boundary or before it is not said).
         overload_share: share of the look-ahead window (H). The window of 100 iterations and its limit of
-            0.95 (both H) are the observation's.
+            0.95 (both H) are the anticipator's.
         low_use: T_f, share of the KV cache (H).
     """
 
     name: str = "preserve"
     router: str = "preserve"
     variant: Variant = "paper"
+    tier_1: bool = True
+    tier_2: bool = True
     lead_s: float = 0.0
     overload_share: float = 0.1
     low_use: float = 0.3
@@ -89,6 +98,9 @@ class PreServe(Autoscaler):
             raise InputError(
                 f"PreServe.variant: expected one of {', '.join(get_args(Variant))}, got {self.variant!r}"
             )
+        check_tiers(self, self.tier_1, self.tier_2)
+        if self.variant == "paper-up-only" and not self.tier_1:
+            raise InputError("PreServe.tier_1: expected True with paper-up-only, as nothing else removes")
         self._check("lead_s", "a number of seconds >= 0", lambda value: value >= 0)
         self._check("overload_share", "a number in [0, 1)", lambda value: 0 <= value < 1)
         self._check("low_use", "a number in (0, 1)", lambda value: 0 < value < 1)
@@ -102,38 +114,34 @@ class PreServe(Autoscaler):
         target = int(obs["target"])
         window_s = obs["window_s"]
         window_start_s = obs["time_s"] - obs["window_elapsed"] * window_s
-        ahead = int(obs["window_elapsed"] + self.lead_s / window_s + 1e-9)
         begins = window_start_s > state.window_start_s + 0.5 * window_s
-        reaches = not begins and ahead > state.windows_ahead
         if begins:
-            need = self._need(obs, ahead)
             state.window_start_s = window_start_s
-            state.may_scale_down = self.variant == "paper" and need >= target
-            target = need
-        elif reaches:
-            target = max(target, self._need(obs, ahead))
-            state.may_scale_down = False
-        state.windows_ahead = ahead
-
+            state.may_scale_down = self.variant == "paper"
+        if self.tier_1:
+            target = self._provide(obs, state, begins, target)
+        if not self.tier_2:
+            return target
         target += self._newly_overloaded(obs, state)
-        if state.may_scale_down and not begins:
+        if state.may_scale_down and not (begins and self.tier_1):
             kept = self._kept(obs)
             if kept is not None and kept < target:
                 target = kept
                 state.may_scale_down = False
         return target
 
-    def _need(self, obs: Observation, ahead: int) -> int:
-        """Tier 1: instances for the busiest of the current window and the next ``ahead``."""
-        prompt_tokens, output_tokens = obs["forecast_prompt_tokens"], obs["forecast_output_tokens"]
-        if ahead >= len(prompt_tokens):
-            raise InputError(
-                f"PreServe.lead_s: expected to stay within the {len(prompt_tokens)} forecast windows of "
-                f"{obs['window_s']:g} s, got {self.lead_s}"
-            )
-        reached, window_s = slice(0, ahead + 1), obs["window_s"]
-        need = self.profile.need(prompt_tokens[reached] / window_s, output_tokens[reached] / window_s)
-        return ceil_instances(float(np.max(need)))
+    def _provide(self, obs: Observation, state: PreServeState, begins: bool, target: int) -> int:
+        """Tier 1: what the forecast needs where a window begins, more where one comes into reach."""
+        ahead = windows_ahead(obs, self.lead_s)
+        if begins:
+            need = ceil_instances(forecast_need(self, obs, 0, ahead))
+            state.may_scale_down &= need >= target
+            target = need
+        elif ahead > state.windows_ahead:
+            target = max(target, ceil_instances(forecast_need(self, obs, 0, ahead)))
+            state.may_scale_down = False
+        state.windows_ahead = ahead
+        return target
 
     def _newly_overloaded(self, obs: Observation, state: PreServeState) -> int:
         """Tier 2, up: overload episodes that begin now."""
@@ -151,3 +159,12 @@ class PreServe(Autoscaler):
             return None
         starting = int(np.count_nonzero(obs["state"] == STARTING))
         return ceil_instances(float(peaks.sum()) / self.low_use) + starting
+
+
+def check_tiers(policy: Autoscaler, tier_1: object, tier_2: object) -> None:
+    """Refuse all but True and False, and both False."""
+    for field, value in (("tier_1", tier_1), ("tier_2", tier_2)):
+        if not isinstance(value, bool):
+            raise InputError(f"{type(policy).__name__}.{field}: expected True or False, got {value!r}")
+    if not tier_1 and not tier_2:
+        raise InputError(f"{type(policy).__name__}.tier_2: expected True without Tier 1, got False")

@@ -78,14 +78,11 @@ def play(options: Options) -> list[NDArray[np.uint8]]:
     )
     workload = Workload(config)
     policy = build_policy(options.policy, scenario.cluster, workload)
+    workload = workload.with_predictions(policy.forecaster, policy.predictor)
     env = gym.make(
         "preserve/Autoscale-v0",
-        cluster=scenario.cluster,
         workload=workload,
-        router=policy.router,
-        interval_s=policy.interval_s,
-        obs_mode="dict",
-        action_mode="target",
+        **policy.env_options(),
         render_mode="rgb_array",
     )
     base: Any = env.unwrapped

@@ -1,4 +1,4 @@
-"""``python -m experiments.bench``: speed of the simulator and of traces, as ratios measured in one run."""
+"""``python -m experiments.bench``: speed of the simulator, of traces and of policies, measured in one run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 import preserve_gym
 from experiments.bench_parts import PARTS, Part, PartName
+from experiments.bench_policies import Policies
 from experiments.bench_setup import QUICK, Setup, Sizes, find_trace
 from experiments.bench_traces import Traces
 from preserve_gym import InputError
@@ -28,6 +29,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "instances": ("instances", "{:,}"),
     "threads": ("threads", "{}"),
     "scheduler": ("scheduler", "{}"),
+    "policy": ("policy", "{}"),
     "router": ("router", "{}"),
     "simulator": ("simulator", "{}"),
     "stage": ("", "{}"),
@@ -46,6 +48,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "import_s": ("import, s", "{:.1f}"),
     "run_s": ("first run, s", "{:.1f}"),
     "total_s": ("in total, s", "{:.1f}"),
+    "decisions": ("decisions", "{:,}"),
+    "us_per_decision": ("us/decision", "{:.0f}"),
+    "us_per_map": ("us/maps", "{:.1f}"),
+    "us_routing": ("us routing/request", "{:.2f}"),
+    "latency_s": ("latency, s", "{:.2f}"),
+    "of_serving": ("of serving", "{:.5%}"),
 }
 """Heading and format of each column that a part may have."""
 
@@ -139,7 +147,7 @@ def show(part: Part, console: Console) -> None:
     table = Table()
     for name in columns:
         text = all(isinstance(row.get(name, ""), str) for row in part.rows)
-        table.add_column(COLUMNS[name][0], justify="left" if text else "right")
+        table.add_column(COLUMNS[name][0], justify="left" if text else "right", no_wrap=text)
     for row in part.rows:
         table.add_row(*(COLUMNS[name][1].format(row[name]) if name in row else "" for name in columns))
     console.print(table)
@@ -172,7 +180,9 @@ def _processor() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark that the arguments name; exit status 2 on bad input, 130 on Ctrl-C."""
-    bench = tyro.extras.subcommand_cli_from_dict({"engine": Engine, "traces": Traces}, args=arguments)
+    bench = tyro.extras.subcommand_cli_from_dict(
+        {"engine": Engine, "traces": Traces, "policies": Policies}, args=arguments
+    )
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)

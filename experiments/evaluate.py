@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -56,7 +56,8 @@ class CellResult:
     Attributes:
         requests: one row per request of the scored part, columns of ``preserve_gym.sim.Cluster.results``.
         intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
-        summary: the figures of ``experiments.metrics.summarize``.
+        summary: the figures of ``experiments.metrics.summarize``, and ``forecast_fallbacks``: windows of the
+            whole workload whose forecast is not the forecaster's own.
         profile: what policies believe that one instance can serve; also the unit of load.
         parameters: of the policy, router and control interval included.
     """
@@ -115,8 +116,9 @@ def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autos
 
 
 def policy_parameters(policy: Autoscaler) -> dict[str, Any]:
-    """The fields of a policy that are its own."""
-    return {f.name: getattr(policy, f.name) for f in fields(policy) if f.name not in ("cluster", "profile")}
+    """The fields of a policy that are its own, for ``config.yaml``."""
+    values = {f.name: getattr(policy, f.name) for f in fields(policy) if f.name not in ("cluster", "profile")}
+    return values | {"anticipator": asdict(policy.anticipator)}
 
 
 def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] | None = None) -> CellResult:
@@ -132,16 +134,13 @@ def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] 
     """
     workload = load_workload(replace(setting.workload, seed=cell.seed))
     policy = build_policy(cell.policy, setting.cluster, workload)
+    workload = workload.with_predictions(policy.forecaster, policy.predictor)
     profile = policy.profile
     env = gym.make(
         "preserve/Autoscale-v0",
         disable_env_checker=True,
-        cluster=setting.cluster,
         workload=workload,
-        router=policy.router,
-        interval_s=policy.interval_s,
-        obs_mode="dict",
-        action_mode="target",
+        **policy.env_options(),
         # A static fleet was never smaller; the others start with what the forecast says.
         initial_instances=policy.instances if isinstance(policy, Static) else None,
     )
@@ -158,6 +157,7 @@ def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] 
     load = profile.need(arrivals["prompt_tokens"] / seconds, arrivals["output_tokens"] / seconds)
     intervals = pd.DataFrame(rows | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
     summary = summarize(requests, totals, end_s - float(start_s[0]), setting.cluster.instance)
+    summary["forecast_fallbacks"] = workload.forecast.fallbacks
     return CellResult(requests, intervals, summary, profile, policy_parameters(policy))
 
 

@@ -44,6 +44,7 @@ _LENGTHS = {
     "bucket": "bucket, the right or a neighbouring bucket",
     "empirical": "empirical, the truth with the errors of a real predictor",
     "learned": "learned without the text",
+    "mean": "mean, the same for every request",
     "ssjf": "ssjf, the truth seen through the confusion of SSJF's classifier",
 }
 

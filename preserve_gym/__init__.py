@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from preserve_gym.config import (
+    AnticipatorConfig,
     ClusterConfig,
     InstanceConfig,
     PowerConfig,
@@ -19,6 +20,7 @@ from preserve_gym.traces import Trace, load_trace
 from preserve_gym.workload import Workload
 
 __all__ = [
+    "AnticipatorConfig",
     "Cluster",
     "ClusterConfig",
     "InputError",

@@ -409,6 +409,27 @@ class WorkloadConfig:
 
 
 @dataclass(frozen=True)
+class AnticipatorConfig:
+    """PreServe's look-ahead map of each instance, as ``preserve_gym.sim.anticipator`` has it.
+
+    Attributes:
+        variant: ``paper`` or ``artifact``.
+        look_ahead: length of the look-ahead window in iterations: 100 in PreServe's paper, 200 in its
+            artifact.
+        overload_use: KV use above which the map counts as overload.
+    """
+
+    variant: Literal["paper", "artifact"] = "paper"
+    look_ahead: int = 100
+    overload_use: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_choice(self, "variant", ("paper", "artifact"))
+        check(self, "look_ahead", 1, 2**20, integer=True)
+        check(self, "overload_use", 0.0, 1e9)
+
+
+@dataclass(frozen=True)
 class RewardConfig:
     """Weights of the reward of ``Autoscale`` and ``Cluster``; ``preserve_gym.envs.reward`` gives the formula.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -77,10 +78,14 @@ class Workload:
         self._fitted_s = self._bounds_of(None if config.split is None else "train")
         self._check_length()
         self._windows_s = self._make_windows(windows_s)
+        self._profiles: dict[object, InstanceProfile] = {}
+        self._predict()
+
+    def _predict(self) -> None:
+        config = self.config
         train = None if config.split is None else self._rows(*self._fitted_s)
         self.predicted_tokens = predict_lengths(config.predictor, self.trace, train=train, seed=config.seed)
         self.forecast = self.forecast_by(config.forecaster)
-        self._profiles: dict[object, InstanceProfile] = {}
         # Tokens before each request, to read off what arrived in any span of time.
         self._before = tuple(
             np.concatenate(([0], np.cumsum(tokens, dtype=np.int64)))
@@ -90,6 +95,24 @@ class Workload:
     def __deepcopy__(self, memo: Any) -> Workload:
         """Itself, as it never changes: a copy of an environment goes on sharing it."""
         return self
+
+    def with_predictions(self, forecaster: str | None = None, predictor: str | None = None) -> Workload:
+        """The same traffic with other predictions; None: as they are.
+
+        Raises:
+            InputError: on an unknown name.
+        """
+        config = replace(
+            self.config,
+            forecaster=self.config.forecaster if forecaster is None else forecaster,
+            predictor=self.config.predictor if predictor is None else predictor,
+        )
+        if config == self.config:
+            return self
+        other = copy.copy(self)
+        other.config = config
+        other._predict()
+        return other
 
     @property
     def mean_rate_rps(self) -> float:

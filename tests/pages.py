@@ -20,6 +20,7 @@ GPU = DOCS / "bring-your-own-gpu.md"
 SCENARIOS = DOCS / "scenarios.md"
 SIMULATES = DOCS / "how-it-simulates.md"
 POLICY = DOCS / "write-your-own-policy.md"
+PRESERVE = DOCS / "preserve.md"
 FORECASTING = DOCS / "forecasting.md"
 
 

@@ -125,12 +125,8 @@ def play(workload: Workload, case: Case, policy: Autoscaler) -> Played:
     env: Any = gym.make(
         "preserve/Autoscale-v0",
         disable_env_checker=True,
-        cluster=case.cluster,
         workload=workload,
-        router=policy.router,
-        interval_s=policy.interval_s,
-        obs_mode="dict",
-        action_mode="target",
+        **policy.env_options(),
         initial_instances=getattr(policy, "instances", case.initial_instances),
     ).unwrapped
     observation, _ = env.reset(seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -10,8 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines import POLICIES, PreServe, Reactive, Static, make_policy, peak_instances
-from preserve_gym import ClusterConfig, InputError, Trace, Workload, WorkloadConfig
+from baselines import ABLATIONS, POLICIES, PreServe, Reactive, Static, make_policy, peak_instances
+from preserve_gym import AnticipatorConfig, ClusterConfig, InputError, Trace, Workload, WorkloadConfig
+from preserve_gym.sim.state import DRAINING, READY, STARTING
 from tests.baseline_observations import CLUSTER, PROFILE, as_observed, forecast, observe
 
 
@@ -30,6 +32,17 @@ from tests.baseline_observations import CLUSTER, PROFILE, as_observed, forecast,
         ("preserve", {"overload_share": 1.0}, "overload_share"),
         ("preserve", {"low_use": 0.0}, "low_use"),
         ("preserve", {"low_use": "small"}, "low_use"),
+        ("preserve", {"tier_1": 1}, "tier_1"),
+        ("preserve", {"tier_1": False, "tier_2": False}, "tier_2"),
+        ("preserve-up-only", {"tier_1": False}, "tier_1"),
+        ("hybrid", {"high_kv_use": 1.5}, "high_kv_use"),
+        ("preserve-artifact", {"workload_interval_s": 0.0}, "workload_interval_s"),
+        ("preserve-artifact", {"tier_2": None}, "tier_2"),
+        ("preserve-artifact", {"lock_s": -1.0}, "lock_s"),
+        ("preserve-artifact", {"up_headroom": 0.4}, "up_headroom"),
+        ("preserve-artifact", {"low_use": 0.75}, "low_use"),
+        ("preserve-artifact", {"high_use": 0.9}, "high_use"),
+        ("preserve-artifact", {"emergency_target_use": 0.9}, "emergency_target_use"),
         ("hpa", {"target": 3}, "target: no such parameter"),
         ("static", {}, "instances"),
     ],
@@ -56,7 +69,7 @@ class TestRegistry:
             make_policy("static-9", CLUSTER, PROFILE)
 
     def test_unknown_names_list_the_known_ones(self) -> None:
-        expected = r"^policy: expected one of static, reactive, hpa, .*static-N, got 'best'$"
+        expected = r"^policy: expected one of static, reactive, proactive, .*static-N, got 'best'$"
         with pytest.raises(InputError, match=expected):
             make_policy("best", CLUSTER, PROFILE)
 
@@ -64,6 +77,41 @@ class TestRegistry:
         policy = make_policy("preserve-up-only", CLUSTER, PROFILE)
         assert isinstance(policy, PreServe)
         assert (policy.variant, policy.router) == ("paper-up-only", "preserve")
+
+
+class TestAblations:
+    def test_names(self) -> None:
+        ablated = {name for name in POLICIES for end in ABLATIONS if name.endswith(f"-{end}")}
+        assert len(ablated) == 13
+        assert {name.removeprefix("preserve-artifact-") for name in ablated} >= set(ABLATIONS)
+
+    @pytest.mark.parametrize("variant", ["preserve", "preserve-artifact"])
+    @pytest.mark.parametrize("ablation", ABLATIONS)
+    def test_change_what_they_say_and_nothing_else(self, variant: str, ablation: str) -> None:
+        whole, ablated = (make_policy(name, CLUSTER, PROFILE) for name in (variant, f"{variant}-{ablation}"))
+        differing = {
+            f.name for f in dataclasses.fields(whole) if getattr(whole, f.name) != getattr(ablated, f.name)
+        }
+        assert type(whole) is type(ablated)
+        assert differing - {"name"} == set(ABLATIONS[ablation][1])
+
+    def test_without_tier_2_the_look_ahead_map_changes_nothing(self) -> None:
+        policy = make_policy("preserve-without-tier-2", CLUSTER, PROFILE)
+        state = policy.initial_state()
+        full = {"anticipated_peak": [2.0] * 4, "anticipated_overload": [1.0] * 4}
+        looks = [observe(time_s=600.0, ready=4, **full, **forecast(3))]
+        looks += [observe(time_s=610.0, ready=3, **full), observe(time_s=620.0, ready=3)]
+        assert [policy.decide(look, state) for look in looks] == [3, 3, 3]
+
+    def test_without_tier_1_the_look_ahead_map_alone_scales(self) -> None:
+        policy = make_policy("preserve-without-tier-1", CLUSTER, PROFILE)
+        state = policy.initial_state()
+        hot = {"anticipated_peak": [1.0], "anticipated_overload": [0.5]}
+        looks = [observe(time_s=600.0, ready=4, anticipated_peak=[0.1] * 4, **forecast(8))]
+        looks += [observe(time_s=610.0, ready=2, anticipated_peak=[0.1] * 2, **forecast(8))]
+        looks += [observe(time_s=620.0, ready=2, **hot), observe(time_s=1200.0, ready=3, **forecast(8))]
+        # Removes at a boundary, once per window.
+        assert [policy.decide(look, state) for look in looks] == [2, 2, 3, 1]
 
 
 class TestPredict:
@@ -196,15 +244,8 @@ def surge() -> Workload:
 
 
 def make_env(policy: Any, workload: Workload) -> gym.Env[Any, Any]:
-    return gym.make(
-        "preserve/Autoscale-v0",
-        cluster=policy.cluster,
-        workload=workload,
-        router=policy.router,
-        interval_s=policy.interval_s,
-        obs_mode="dict",
-        action_mode="target",
-    )
+    workload = workload.with_predictions(policy.forecaster, policy.predictor)
+    return gym.make("preserve/Autoscale-v0", workload=workload, **policy.env_options())
 
 
 def play(policy: Any, workload: Workload) -> tuple[list[tuple[float, int]], Any]:
@@ -244,6 +285,32 @@ class TestInTheEnvironment:
             assert {target for _, target in targets[1:]} == {3}
         else:
             assert max(target for _, target in targets) >= 3, "the surge needs three instances"
+
+    def test_plays_with_the_map_and_the_predictions_that_it_asks_for(self, surge: Workload) -> None:
+        policy = make_policy("preserve-artifact-no-predictions", CLUSTER, surge.profile(CLUSTER))
+        core: Any = make_env(policy, surge).unwrapped
+        assert core.task.setting.anticipator == AnticipatorConfig("artifact", look_ahead=200)
+        assert core.interval_s == 5.0
+        assert (core.workload.config.forecaster, core.workload.config.predictor) == ("naive", "mean")
+        assert len(np.unique(core.workload.predicted_tokens)) == 1
+
+    @pytest.mark.parametrize("name", ["preserve", "preserve-look-ahead", "preserve-artifact"])
+    def test_requests_go_to_ready_instances_alone(self, name: str, surge: Workload) -> None:
+        policy = make_policy(name, CLUSTER, surge.profile(CLUSTER))
+        env = make_env(policy, surge)
+        observation, _ = env.reset(seed=0)
+        rng, seen, ended = np.random.default_rng(0), set(), False
+        while not ended:
+            there = observation["running"] + observation["waiting"]
+            was_draining = observation["state"] == DRAINING
+            target = np.array([rng.uniform(-1.0, 1.0)], np.float32)
+            observation, _, _, ended, _ = env.step(target)
+            now_there = observation["running"] + observation["waiting"]
+            assert (now_there[observation["state"] == STARTING] == 0).all()
+            drains = was_draining & (observation["state"] == DRAINING)
+            assert (now_there <= there)[drains].all()
+            seen |= set(observation["state"].tolist())
+        assert seen >= {STARTING, READY, DRAINING}
 
     def test_preserve_is_ready_for_a_forecast_surge_before_the_others(self, surge: Workload) -> None:
         profile = surge.profile(CLUSTER)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines import Hpa, Reactive, Static, peak_instances
+from baselines import Hpa, Hybrid, Reactive, Static, make_policy, peak_instances
 from preserve_gym import ClusterConfig, InputError
-from tests.baseline_observations import CLUSTER, PROFILE, WINDOW_S, observe
+from tests.baseline_observations import CLUSTER, PROFILE, WINDOW_S, forecast, observe
 
 
 class TestStatic:
@@ -168,3 +168,41 @@ class TestHpa:
             policy.decide(observe(time_s=15.0 * k, running=[14 + 10 * (k % 2)]), state)
         assert len(state.recommendations) <= 22
         assert len(state.changes) <= 2
+
+
+class TestProactive:
+    def test_is_tier_1_alone(self) -> None:
+        policy = make_policy("proactive", CLUSTER, PROFILE)
+        state = policy.initial_state()
+        full = {"anticipated_peak": [2.0] * 4, "anticipated_overload": [1.0] * 4, "kv_use": [1.0] * 4}
+        looks = [observe(time_s=600.0, ready=4, **full, **forecast(2.5, 9))]
+        looks += [observe(time_s=t, ready=3, **full, **forecast(6)) for t in (610.0, 1190.0, 1200.0)]
+        assert [policy.decide(look, state) for look in looks] == [3, 3, 3, 6]
+        assert policy.router == "least-requests"
+
+
+class TestHybrid:
+    @pytest.mark.parametrize(
+        ("ready", "kv_use", "need", "wanted"),
+        [
+            (4, 0.95, 6.0, 6),  # (5 + 6)/2 = 5.5
+            (4, 0.95, 2.5, 4),  # (5 + 3)/2 = 4
+            (4, 0.50, 5.0, 5),  # (4 + 5)/2 = 4.5
+            (4, 0.05, 2.5, 3),  # (3 + 3)/2
+            (4, 0.05, 1.0, 2),
+        ],
+    )
+    def test_mean_of_both_rounded_up(self, ready: int, kv_use: float, need: float, wanted: int) -> None:
+        obs = observe(ready=ready, kv_use=[kv_use] * ready, **forecast(need, 8))
+        assert Hybrid(CLUSTER, PROFILE).decide(obs, None) == wanted
+
+    def test_starting_instances_count(self) -> None:
+        obs = observe(ready=2, starting=2, kv_use=[1.0] * 2, **forecast(4))
+        assert Hybrid(CLUSTER, PROFILE).decide(obs, None) == 4
+
+    def test_comes_to_rest_under_constant_load(self) -> None:
+        policy, target, targets = Hybrid(CLUSTER, PROFILE), 8, []
+        for _ in range(20):
+            target = policy.decide(observe(ready=target, kv_use=[2.0 / target] * target, **forecast(3)), None)
+            targets.append(target)
+        assert targets[-10:] == [targets[-1]] * 10

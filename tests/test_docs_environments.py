@@ -15,6 +15,7 @@ import pytest
 
 import preserve_gym
 from preserve_gym import (
+    AnticipatorConfig,
     ClusterConfig,
     InstanceConfig,
     RewardConfig,
@@ -33,7 +34,17 @@ from preserve_gym.scenarios import scenario_names
 from preserve_gym.sim import ROUTERS
 from preserve_gym.sim.routers import LINEAR_FEATURES
 from preserve_gym.traces import synthetic_trace
-from tests.pages import AUTOSCALE, CLUSTER, CONFIGURATION, ENVIRONMENTS, GPU, ROUTE, table_of, tables_of
+from tests.pages import (
+    AUTOSCALE,
+    CLUSTER,
+    CONFIGURATION,
+    ENVIRONMENTS,
+    GPU,
+    PRESERVE,
+    ROUTE,
+    table_of,
+    tables_of,
+)
 
 SLOTS = 7
 EACH = pytest.mark.parametrize(
@@ -151,6 +162,7 @@ def test_ids(name: str, page: Path) -> None:
         (CONFIGURATION, RewardConfig),
         (CONFIGURATION, RouteRewardConfig),
         (GPU, InstanceConfig),
+        (PRESERVE, AnticipatorConfig),
     ],
 )
 def test_arguments_and_defaults(page: Path, documented: type) -> None:

@@ -55,7 +55,7 @@ def check(part: Part) -> list[dict[str, Any]]:
         assert set(row) <= set(COLUMNS)
         for name, value in row.items():
             if not isinstance(value, str):
-                least = 0.0 if name in ("spread", "preemptions_per_request") else 1e-12
+                least = 0.0 if name in ("spread", "preemptions_per_request", "us_routing") else 1e-12
                 assert least <= value < math.inf, name
     assert all(0.0 < abs(value) < math.inf for value in part.figures.values())
     console = Console(width=200, record=True, quiet=True)
@@ -208,3 +208,30 @@ def test_traces_are_read_and_generated(
 def test_sizes_of_the_traces_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["traces", "--repeats", "0"]) == 2
     assert "--repeats: expected at least 1, got 0" in capsys.readouterr().err
+
+
+def test_overhead_of_policies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench.json"
+    options = ["--minutes", "5", "--repeats", "1", "--instances", "3", "--out", str(out)]
+    assert main(["policies", *options, "--policies", "reactive", "preserve-artifact"]) == 0
+    rows = check(Part("", json.loads(out.read_text())["rows"]))
+    assert [(row["policy"], row["router"]) for row in rows] == [
+        ("reactive", "least-requests"),
+        ("preserve-artifact", "preserve"),
+    ]
+    assert [row["decisions"] for row in rows] == [30, 60]
+    assert "PreServe reports 0.23%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--policies", "best"], "policy: expected one of"),
+        (["--repeats", "0"], "--repeats"),
+        (["--trace", "no-such-trace"], "no-such-trace"),
+        (["--start-s", "1e9"], "start_s"),
+    ],
+)
+def test_bad_input_of_policies(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policies", *arguments]) == 2
+    assert named in capsys.readouterr().err

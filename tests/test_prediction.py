@@ -40,6 +40,12 @@ def test_no_noise_is_the_oracle() -> None:
     np.testing.assert_array_equal(predict_lengths("noisy", trace, sigma=0), 77)
 
 
+def test_the_mean_of_the_training_requests_is_no_prediction() -> None:
+    trace = Trace(np.arange(6.0), np.full(6, 10), np.array([10, 20, 33, 900, 800, 7]))
+    np.testing.assert_array_equal(predict_lengths("mean", trace, train=slice(0, 3), seed=5), np.full(6, 21))
+    np.testing.assert_array_equal(predict_lengths("mean", trace), np.full(6, 15))
+
+
 BLURRED = ["bucket", "empirical", "noisy", "ssjf"]
 
 
@@ -89,7 +95,7 @@ def test_an_empty_trace(name: str) -> None:
     [
         (
             {"name": "psychic"},
-            "expected one of bucket, column, empirical, learned, noisy, oracle, ssjf, got 'psychic'",
+            "expected one of bucket, column, empirical, learned, mean, noisy, oracle, ssjf, got 'psychic'",
         ),
         ({"name": "nosy"}, r"got 'nosy' \(did you mean noisy\?\)"),
         ({"name": None}, "got None"),

@@ -137,3 +137,20 @@ def test_a_profile_clips_what_the_cluster_clips() -> None:
 def test_a_profile_needs_requests_that_fit() -> None:
     with pytest.raises(InputError, match="no request of the workload fits"):
         profile_instance(ClusterConfig(), np.array([100_000]), np.array([10]))
+
+
+def test_other_predictions_of_the_same_traffic(trace: Trace) -> None:
+    workload = Workload(WorkloadConfig(horizon_s=600.0), trace)
+    other = workload.with_predictions("oracle", "mean")
+    expected = Workload(WorkloadConfig(horizon_s=600.0, forecaster="oracle", predictor="mean"), trace)
+    assert other.config == expected.config
+    assert other.trace is workload.trace
+    np.testing.assert_array_equal(other.predicted_tokens, expected.predicted_tokens)
+    np.testing.assert_array_equal(other.forecast.output_tokens, expected.forecast.output_tokens)
+    for name, column in expected.columns().items():
+        np.testing.assert_array_equal(other.columns()[name], column)
+    assert (workload.predicted_tokens != other.predicted_tokens).any(), "the first one is as it was"
+    assert workload.config.forecaster == "noisy"
+    assert workload.with_predictions() is workload
+    with pytest.raises(InputError, match="length predictor: expected one of"):
+        workload.with_predictions(predictor="psychic")

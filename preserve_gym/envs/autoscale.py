@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig
+from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
 from preserve_gym.envs.action import ACTION_MODES, target_to_action
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
@@ -66,6 +66,8 @@ class AutoscaleEnv(TaskEnv):
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for
             a ``Workload``, which has its own.
+        anticipator: the look-ahead map that is observed and that routers read; a mapping
+            of its fields, or None: PreServe's as in its paper.
 
     Raises:
         InputError: on options that do not fit.
@@ -85,6 +87,7 @@ class AutoscaleEnv(TaskEnv):
         render_mode: str | None = None,
         scenario: str | Path | Scenario | None = None,
         split: Split | None = None,
+        anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
     ) -> None:
         task = autoscale_task(
             cluster=cluster,
@@ -98,6 +101,7 @@ class AutoscaleEnv(TaskEnv):
             router_weights=router_weights,
             scenario=scenario,
             split=split,
+            anticipator=anticipator,
         )
         super().__init__(task, render_mode)
         self.reward_config = task.reward
@@ -151,12 +155,13 @@ def autoscale_task(
     router_weights: Sequence[float] = (),
     scenario: str | Path | Scenario | None = None,
     split: Split | None = None,
+    anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
 ) -> ScaleTask:
     """The task of ``AutoscaleEnv``, whose arguments these are."""
     if action_mode not in ACTION_MODES:
         raise InputError(f"action_mode: expected one of {', '.join(ACTION_MODES)}, got {action_mode!r}")
     return ScaleTask(
-        make_setting(cluster, workload, scenario, split),
+        make_setting(cluster, workload, scenario, split, anticipator),
         router=router,
         router_weights=router_weights,
         interval_s=interval_s,

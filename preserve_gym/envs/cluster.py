@@ -8,7 +8,7 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from preserve_gym.config import ClusterConfig, RewardConfig, WorkloadConfig
+from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
 from preserve_gym.envs.action import JOINT
 from preserve_gym.envs.scale_task import JOINT_WEIGHTS, ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
@@ -46,6 +46,8 @@ class ClusterEnv(TaskEnv):
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for
             a ``Workload``, which has its own.
+        anticipator: the look-ahead map that is observed and that routers read; a mapping
+            of its fields, or None: PreServe's as in its paper.
 
     Raises:
         InputError: on options that do not fit.
@@ -62,6 +64,7 @@ class ClusterEnv(TaskEnv):
         render_mode: str | None = None,
         scenario: str | Path | Scenario | None = None,
         split: Split | None = None,
+        anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
     ) -> None:
         task = cluster_task(
             cluster=cluster,
@@ -72,6 +75,7 @@ class ClusterEnv(TaskEnv):
             initial_instances=initial_instances,
             scenario=scenario,
             split=split,
+            anticipator=anticipator,
         )
         super().__init__(task, render_mode)
         self.reward_config = task.reward
@@ -108,10 +112,11 @@ def cluster_task(
     initial_instances: int | None = None,
     scenario: str | Path | Scenario | None = None,
     split: Split | None = None,
+    anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
 ) -> ScaleTask:
     """The task of ``ClusterEnv``, whose arguments these are."""
     return ScaleTask(
-        make_setting(cluster, workload, scenario, split),
+        make_setting(cluster, workload, scenario, split, anticipator),
         router="linear",
         router_weights=JOINT_WEIGHTS,
         interval_s=interval_s,

@@ -8,7 +8,7 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from preserve_gym.config import ClusterConfig, RouteRewardConfig, WorkloadConfig
+from preserve_gym.config import AnticipatorConfig, ClusterConfig, RouteRewardConfig, WorkloadConfig
 from preserve_gym.envs.route_fleet import AutoscaledFleet
 from preserve_gym.envs.route_task import Fleet, RouteTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
@@ -61,6 +61,8 @@ class RouteEnv(TaskEnv):
             they are None, and the fields that a mapping of them leaves out.
         split: ``train``, ``validation`` or ``test``: the part of the recording that episodes use; not for
             a ``Workload``, which has its own.
+        anticipator: the look-ahead map that is observed and that the warm-up router reads; a mapping
+            of its fields, or None: PreServe's as in its paper.
 
     Raises:
         InputError: on options that do not fit.
@@ -77,6 +79,7 @@ class RouteEnv(TaskEnv):
         render_mode: str | None = None,
         scenario: str | Path | Scenario | None = None,
         split: Split | None = None,
+        anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
     ) -> None:
         autoscaled = hasattr(fleet, "predict")
         task = route_task(
@@ -89,6 +92,7 @@ class RouteEnv(TaskEnv):
             reward=reward,
             scenario=scenario,
             split=split,
+            anticipator=anticipator,
         )
         super().__init__(task, render_mode)
         self.reward_config = task.reward
@@ -146,10 +150,11 @@ def route_task(
     reward: RouteRewardConfig | Mapping[str, Any] | None = None,
     scenario: str | Path | Scenario | None = None,
     split: Split | None = None,
+    anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
 ) -> RouteTask:
     """The task of ``RouteEnv``, whose arguments these are; ``autoscaled`` in place of an autoscaler."""
     return RouteTask(
-        make_setting(cluster, workload, scenario, split),
+        make_setting(cluster, workload, scenario, split, anticipator),
         fleet=fleet,
         autoscaled=autoscaled,
         warmup_router=warmup_router,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.config import AnticipatorConfig, ClusterConfig, WorkloadConfig
 from preserve_gym.config_fields import changed
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import Scenario, load_scenario
@@ -28,11 +28,13 @@ class Setting:
         cluster: the cluster.
         workload: the traffic, shared with every other environment of this process that plays the same.
         profile: what one instance of the cluster serves of it.
+        anticipator: the look-ahead map that is observed and routed by.
     """
 
     cluster: ClusterConfig
     workload: Workload
     profile: InstanceProfile
+    anticipator: AnticipatorConfig
 
 
 def make_setting(
@@ -40,6 +42,7 @@ def make_setting(
     workload: WorkloadConfig | Mapping[str, Any] | Workload | None,
     scenario: str | Path | Scenario | None,
     split: Split | None,
+    anticipator: AnticipatorConfig | Mapping[str, Any] | None,
 ) -> Setting:
     """What the options of an environment's constructor say.
 
@@ -57,7 +60,8 @@ def make_setting(
         workload = _shared_workload(made, split)
     elif split is not None:
         raise InputError(f"split: expected None with a Workload, which has its own, got {split!r}")
-    return Setting(cluster_config, workload, workload.profile(cluster_config))
+    look_ahead: AnticipatorConfig = config_of("anticipator", AnticipatorConfig(), anticipator)
+    return Setting(cluster_config, workload, workload.profile(cluster_config), look_ahead)
 
 
 def config_of(name: str, default: Any, value: Any) -> Any:

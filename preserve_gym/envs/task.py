@@ -23,9 +23,6 @@ from preserve_gym.sim.routers import check_weights, get_router
 from preserve_gym.sim.state import F8, I8
 from preserve_gym.workload import Episode
 
-OVERLOAD_USE = 0.95
-"""KV use above which the look-ahead map counts as overload."""
-
 
 @dataclass
 class Begin:
@@ -122,7 +119,7 @@ class Task(ABC):
 
     def make_cluster(self, begin: Begin) -> Cluster:
         """The cluster that serves an episode, at the start of its warm-up."""
-        episode = begin.episode
+        episode, anticipator = begin.episode, self.setting.anticipator
         return Cluster(
             self.setting.cluster,
             episode.trace,
@@ -130,7 +127,9 @@ class Task(ABC):
             predicted_tokens=episode.predicted_tokens,
             initial_instances=begin.initial_instances,
             start_s=episode.start_s - episode.warmup_s,
-            overload_use=OVERLOAD_USE,
+            look_ahead=anticipator.look_ahead,
+            overload_use=anticipator.overload_use,
+            anticipator=anticipator.variant,
             router_weights=self.router_weights,
             seed=self.setting.workload.config.seed,
         )
@@ -194,7 +193,7 @@ def make_constants(setting: Setting, interval_s: float, router: Any, warmup_rout
         "horizon": workload.forecast.horizon,
         "mean_prompt_tokens": profile.prompt_tokens_per_s / profile.requests_per_s,
         "mean_predicted_tokens": profile.output_tokens_per_s / profile.requests_per_s,
-        "overload_use": OVERLOAD_USE,
+        "overload_use": setting.anticipator.overload_use,
         "mean_cold_start_s": cluster.mean_cold_start_s,
         "ttft_scale_s": slo.ttft_s or slo.normalized_latency_s or 1.0,
         "tpot_scale_s": slo.tpot_s or slo.normalized_latency_s or 1.0,

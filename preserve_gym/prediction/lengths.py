@@ -24,7 +24,7 @@ from preserve_gym.prediction.upper_lengths import upper_lengths
 from preserve_gym.streams import normal_at, uniform_at
 from preserve_gym.traces import Trace
 
-PREDICTORS = ("bucket", "column", "empirical", "learned", "noisy", "oracle", "ssjf")
+PREDICTORS = ("bucket", "column", "empirical", "learned", "mean", "noisy", "oracle", "ssjf")
 
 FOR_ANY_TRACE = tuple(name for name in PREDICTORS if name != "column")
 """Those that need no predictions in the trace itself."""
@@ -86,17 +86,18 @@ def predict_lengths(
     * ``learned``: the median by gradient-boosted regression on what a gateway knows without the text
       (``preserve_gym.prediction.LearnedLengths``). It needs the extra ``forecast``;
     * ``column``: the trace's own ``predicted_tokens``, whatever made them, such as
-      ``preserve_gym.prediction.TextLengths``, which reads the prompts.
+      ``preserve_gym.prediction.TextLengths``, which reads the prompts;
+    * ``mean``: the mean length of the training requests for each request, that is, no prediction.
 
-    All but ``learned`` and ``column`` know the true length and blur it; a blur depends on ``seed`` and the
-    request's place in the trace alone. ``learned`` depends on the training requests and on answers that were
-    known before. Predict for the whole trace and slice the result, and no choice of episode shifts it. A
-    cluster clips predictions to what its model can generate after the prompt.
+    All but ``learned``, ``column`` and ``mean`` know the true length and blur it; a blur depends on ``seed``
+    and the request's place in the trace alone. ``learned`` depends on the training requests and on answers
+    that were known before. Predict for the whole trace and slice the result, and no choice of episode shifts
+    it. A cluster clips predictions to what its model can generate after the prompt.
 
     Args:
         name: one of ``PREDICTORS``; each takes the arguments that it knows.
         trace: the requests.
-        train: rows to learn from (``learned``, ``ssjf``); None: the first fifth of them.
+        train: rows to learn from (``learned``, ``mean``, ``ssjf``); None: the first fifth of them.
         seed: of the errors.
         sigma: standard deviation of the log error (``noisy``).
         accuracy: share of requests in the right bucket (``bucket``).
@@ -173,7 +174,7 @@ def _column(trace: Trace) -> NDArray[np.int32]:
 
 
 def _known(name: str, trace: Trace, train: slice | None, seed: int, dials: _Dials) -> NDArray[np.int32]:
-    """The trace's own predictions, or the true lengths with the errors of a predictor, int32[n]."""
+    """The trace's predictions, the true lengths with a predictor's errors, or their mean, int32[n]."""
     true = trace.output_tokens
     request = np.arange(len(true))
     if name == "oracle" or not len(true):
@@ -181,6 +182,8 @@ def _known(name: str, trace: Trace, train: slice | None, seed: int, dials: _Dial
     if name == "column":
         return _column(trace).copy()
     lengths = true.astype(np.float64)
+    if name == "mean":
+        return _tokens(np.full(len(true), lengths[_train(trace, train)].mean()))
     if name == "noisy":
         return _tokens(lengths * np.exp(dials.sigma * normal_at(seed, _STREAM, request)))
     level = uniform_at(seed, _STREAM, request)

@@ -86,7 +86,7 @@ class TaskEnv(gym.Env[Any, Any]):
             gymnasium.error.ResetNeeded: after the end of an episode.
             InputError: if ``action`` is none; then nothing has happened.
         """
-        if self._batch.episodes["ended"][0]:
+        if self._batch.ended[0]:
             raise gym.error.ResetNeeded("the episode has ended: call reset() first")
         self._batch.step([0], [action])
         reward, info = float(self._batch.rewards()[0]), self._info()
@@ -95,7 +95,7 @@ class TaskEnv(gym.Env[Any, Any]):
             interval = {name: value - before[name] for name, value in snapshot.totals.items()}
             self.dashboard.record(snapshot, interval, info.get("instance"))
             self._recorded = dict(snapshot.totals)
-        return self._observation(), reward, False, bool(self._batch.episodes["ended"][0]), info
+        return self._observation(), reward, False, bool(self._batch.ended[0]), info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions can be carried out now, bool[number of actions].
@@ -115,7 +115,7 @@ class TaskEnv(gym.Env[Any, Any]):
 
         Columns as in ``Cluster.results``. The episode is over afterwards.
         """
-        self._batch.episodes["ended"][0] = 1
+        self._batch.ended[0] = 1
         self.cluster.settle()
         results = self.cluster.results()
         scored = results["arrival_s"] >= self._batch.episodes["start_s"][0]

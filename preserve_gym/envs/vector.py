@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from preserve_gym.envs.batch import EnvBatch
 from preserve_gym.envs.task import Task
 from preserve_gym.errors import InputError
+from preserve_gym.sim import TOTALS
+from preserve_gym.sim.totals import named_totals
 from preserve_gym.workload import Workload
 
 
@@ -65,20 +67,25 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self.feature_names = task.feature_names
         self._batch = EnvBatch(task, self.num_envs, int(num_threads))
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
+        self._everyone = np.arange(self.num_envs)
+        self._ended_totals = np.zeros((self.num_envs, len(TOTALS)))
         self._waiting = np.zeros(self.num_envs, np.bool_)  # for a reset at the next step
         self._started = False
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every environment.
 
         Args:
             seed: of the first environment's generator, the others following on; or one for each.
-            options: as those of one environment, for all of them.
+            options: as those of one environment, for all of them; or a list with those of each.
 
         Raises:
-            InputError: on another option, or other than ``num_envs`` seeds.
+            InputError: on another option, or other than ``num_envs`` seeds or options.
         """
         seeds: Sequence[int | None]
         if seed is None or isinstance(seed, int | np.integer):
@@ -87,13 +94,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise InputError(f"seed: expected an integer, or {self.num_envs} of them, got {seed!r}")
+        each = [options or {}] * self.num_envs if options is None or isinstance(options, Mapping) else options
+        if len(each) != self.num_envs:
+            raise InputError(f"options: expected those of {self.num_envs} environments, got {len(each)}")
         for i, one in enumerate(seeds):
             if one is not None or self._generators[i] is None:
                 self._generators[i] = seeding.np_random(one)[0]
-        self._begin(np.arange(self.num_envs), options)
+        self._begin(self._everyone, each)
         self._waiting[:] = False
         self._started = True
-        return self._observations(), self._infos(np.ones(self.num_envs, np.bool_))
+        return self._observations(), self._infos()
 
     def step(
         self, actions: Any
@@ -113,27 +123,31 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if not self._started:
             raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
-        stepping = ~self._waiting
-        self._batch.step(np.flatnonzero(stepping).tolist(), actions)
-        rewards = np.where(stepping, self._batch.rewards(), 0.0)
-        truncated = stepping & (self._batch.episodes["ended"] == 1)
+        waiting = np.flatnonzero(self._waiting)
+        stepping = np.flatnonzero(~self._waiting) if len(waiting) else self._everyone
+        self._batch.step(stepping, actions)
+        rewards = self._batch.rewards()
+        truncated = self._batch.ended == 1
+        if len(waiting):
+            rewards[waiting] = 0.0
+            truncated[waiting] = False
         terminated = np.zeros(self.num_envs, np.bool_)
-        everywhere = np.ones(self.num_envs, np.bool_)
-        if self._same_step:
-            infos: dict[str, Any] = {}
-            ended = np.flatnonzero(truncated)
-            if len(ended):
-                infos["final_obs"] = self._final_observations(ended)
-                infos["_final_obs"] = truncated.copy()
-                infos["final_info"] = self._infos(truncated)
-                infos["_final_info"] = truncated.copy()
-                self._begin(ended, None)
-            infos |= self._infos(everywhere)
-            return self._observations(), rewards, terminated, truncated, infos
-        if self._waiting.any():
-            self._begin(np.flatnonzero(self._waiting), None)
-        self._waiting = truncated.copy()
-        return self._observations(), rewards, terminated, truncated, self._infos(everywhere)
+        ended = np.flatnonzero(truncated)
+        infos: dict[str, Any] = {}
+        if len(ended):
+            self._ended_totals[ended] = self._batch.now[ended] - self._batch.start[ended]
+        if self._same_step and len(ended):
+            infos["final_obs"] = self._final_observations(ended)
+            infos["_final_obs"] = truncated.copy()
+            infos["final_info"] = self._infos(truncated)
+            infos["_final_info"] = truncated.copy()
+            self._begin(ended)
+        elif not self._same_step:
+            if len(waiting):
+                self._begin(waiting)
+            self._waiting = truncated.copy()
+        infos |= self._infos()
+        return self._observations(), rewards, terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions can be carried out now, bool[num_envs, number of actions].
@@ -143,17 +157,21 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         """
         return self.task.masks(self._batch)
 
+    def ended_totals(self, i: int) -> dict[str, float]:
+        """``episode_totals`` of the episode of environment ``i`` that ended last; all 0 before."""
+        return named_totals(self._ended_totals[i])
+
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the threads."""
         self._batch.close()
 
-    def _begin(self, which: NDArray[np.intp], options: dict[str, Any] | None) -> None:
+    def _begin(self, which: NDArray[np.intp], options: Sequence[Mapping[str, Any]] | None = None) -> None:
         begins = []
         for i in which:
             generator = self._generators[i]
             assert generator is not None
-            begins.append(self.task.begin(generator, options or {}))
-        self._batch.begin(which.tolist(), begins)
+            begins.append(self.task.begin(generator, options[i] if options else {}))
+        self._batch.begin(which, begins)
 
     def _observations(self) -> Any:
         return self.task.observation(self._batch.state())
@@ -164,12 +182,18 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             observations[i] = self.task.observation(self._batch.state(int(i)))
         return observations
 
-    def _infos(self, given: NDArray[np.bool_]) -> dict[str, Any]:
+    def _infos(self, given: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """Those of the environments that are ``given``, all by default; 0 for the others."""
+        columns = self._batch.info.T.copy()  # a row for each figure
+        if given is None:
+            given = np.ones(self.num_envs, np.bool_)
+        else:
+            given = given.copy()
+            columns[:, ~given] = 0.0
         infos: dict[str, Any] = {}
-        for k, (name, kind) in enumerate(self.task.info.items()):
-            values = np.where(given, self._batch.info[:, k], 0.0)
+        for (name, kind), values in zip(self.task.info.items(), columns, strict=True):
             infos[name] = values.astype(np.int64) if kind is int else values
-            infos[f"_{name}"] = given.copy()
+            infos[f"_{name}"] = given
         return infos
 
 

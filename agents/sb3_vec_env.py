@@ -90,7 +90,7 @@ class SB3VecEnv(VecEnv):
         self.step_infos = infos
         dones = terminated | truncated
         given: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(dones).tolist():
+        for i in dones.nonzero()[0].tolist():
             given[i] = {
                 **_figures(infos["final_info"], i),
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),

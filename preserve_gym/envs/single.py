@@ -46,6 +46,7 @@ class TaskEnv(gym.Env[Any, Any]):
         self.observation_space = task.observation_space
         self.feature_names = task.feature_names
         self._batch = EnvBatch(task, 1)
+        self._whole = [k for k, kind in enumerate(task.info.values()) if kind is int]  # figures of info
         self.dashboard: Dashboard | None = None
         if render_mode is not None:
             self.dashboard = Dashboard(self.cluster_config, self.workload, self.profile)
@@ -137,5 +138,7 @@ class TaskEnv(gym.Env[Any, Any]):
         return self.task.observation(self._batch.state(0))
 
     def _info(self) -> dict[str, Any]:
-        values = zip(self.task.info.items(), self._batch.info[0].tolist(), strict=True)
-        return {name: kind(value) for (name, kind), value in values}
+        figures = self._batch.info[0].tolist()
+        for k in self._whole:
+            figures[k] = int(figures[k])
+        return dict(zip(self.task.info, figures, strict=True))

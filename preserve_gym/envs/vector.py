@@ -123,8 +123,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if not self._started:
             raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
-        waiting = np.flatnonzero(self._waiting)
-        stepping = np.flatnonzero(~self._waiting) if len(waiting) else self._everyone
+        waiting = self._waiting.nonzero()[0]
+        stepping = (~self._waiting).nonzero()[0] if len(waiting) else self._everyone
         self._batch.step(stepping, actions)
         rewards = self._batch.rewards()
         truncated = self._batch.ended == 1
@@ -132,7 +132,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             rewards[waiting] = 0.0
             truncated[waiting] = False
         terminated = np.zeros(self.num_envs, np.bool_)
-        ended = np.flatnonzero(truncated)
+        ended = truncated.nonzero()[0]
         infos: dict[str, Any] = {}
         if len(ended):
             self._ended_totals[ended] = self._batch.now[ended] - self._batch.start[ended]

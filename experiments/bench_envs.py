@@ -12,21 +12,9 @@ from rich.console import Console
 
 from experiments.bench_env_parts import QUICK_ENVS, EnvSetup, EnvSizes, overhead, share, steps
 from experiments.bench_parts import Part
+from experiments.bench_ppo import ppo
 from experiments.bench_setup import machine
 from preserve_gym import InputError
-
-
-def ppo(setup: EnvSetup) -> Part:
-    """PPO on each environment, and at zero cost.
-
-    Raises:
-        InputError: without Stable-Baselines3.
-    """
-    import agents.sb3_vec_env  # noqa: F401  (says which extra is missing)
-    from experiments.bench_ppo import measure_ppo
-
-    return measure_ppo(setup)
-
 
 PartName = Literal["steps", "overhead", "engine", "ppo"]
 

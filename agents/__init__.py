@@ -1,1 +1,1 @@
-"""Learned policies will live here, with what trains them; there are none yet."""
+"""Learned policies will live here, with what trains them; so far, the environments for Stable-Baselines3."""

@@ -1,31 +1,29 @@
-"""``python -m experiments.bench``: speed of the simulator, of traces and of policies, measured in one run."""
+"""``python -m experiments.bench``: speed of simulator, environments, traces and policies, in one run each."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numba
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-import preserve_gym
+from experiments.bench_envs import Envs
 from experiments.bench_parts import PARTS, Part, PartName
 from experiments.bench_policies import Policies
-from experiments.bench_setup import QUICK, Setup, Sizes, find_trace
+from experiments.bench_setup import QUICK, Setup, Sizes, find_trace, machine
 from experiments.bench_traces import Traces
 from preserve_gym import InputError
 
 COLUMNS: dict[str, tuple[str, str]] = {
+    "environment": ("environment", "{}"),
+    "environments": ("environments", "{:,}"),
     "instances": ("instances", "{:,}"),
     "threads": ("threads", "{}"),
     "scheduler": ("scheduler", "{}"),
@@ -36,7 +34,17 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "cache": ("cache on disk", "{}"),
     "requests": ("requests", "{:,}"),
     "seconds": ("s", "{:.3f}"),
+    "steps_per_s": ("steps/s", "{:,.0f}"),
     "requests_per_s": ("requests/s", "{:,.0f}"),
+    "simulated_s_per_s": ("simulated s/s", "{:,.0f}"),
+    "engine_requests_per_s": ("engine's requests/s", "{:,.0f}"),
+    "of_engine": ("of the engine", "{:.0%}"),
+    "of_one_thread": ("of one thread", "{:.2f}x"),
+    "zero_cost_steps_per_s": ("steps/s at zero cost", "{:,.0f}"),
+    "of_zero_cost": ("of zero cost", "{:.0%}"),
+    "reset_ms": ("reset of one, ms", "{:.2f}"),
+    "outside_us": ("us/step outside compiled code", "{:.1f}"),
+    "compiled_us": ("us/step in it", "{:.1f}"),
     "spread": ("spread", "{:.0%}"),
     "iterations_per_s": ("iterations/s", "{:,.0f}"),
     "us_per_request": ("us/request", "{:.2f}"),
@@ -156,32 +164,10 @@ def show(part: Part, console: Console) -> None:
     console.print()
 
 
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    return {
-        "preserve_gym": preserve_gym.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark that the arguments name; exit status 2 on bad input, 130 on Ctrl-C."""
     bench = tyro.extras.subcommand_cli_from_dict(
-        {"engine": Engine, "traces": Traces, "policies": Policies}, args=arguments
+        {"engine": Engine, "envs": Envs, "policies": Policies, "traces": Traces}, args=arguments
     )
     console = Console()
     if not console.is_terminal:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
+import preserve_gym
 from preserve_gym import Cluster, ClusterConfig, InputError, Trace, load_trace
 from preserve_gym.config import default_instance
 from preserve_gym.prediction import predict_lengths
@@ -231,3 +236,25 @@ def _busiest_hour(trace: Trace) -> Trace:
     counts = np.searchsorted(trace.arrival_s, starts + 3600.0) - np.searchsorted(trace.arrival_s, starts)
     start_s = float(starts[np.argmax(counts)])
     return trace.slice(start_s, start_s + 3600.0)
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "preserve_gym": preserve_gym.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -29,6 +29,9 @@ from preserve_gym.sim.jit import entry_point
 from preserve_gym.sim.routers import get_router
 from preserve_gym.sim.state import ROUTER_WEIGHTS
 
+Which = Sequence[int] | NDArray[np.intp]
+"""Some of the environments, by number."""
+
 _FEW = 4
 """Environments that are not worth waking another thread."""
 
@@ -44,6 +47,7 @@ class EnvBatch:
     Attributes:
         physical, flat, info: what the last turn of each gave, float64[n, P], float32[n, F], float64[n, K].
         episodes: where each stands, records of ``EPISODE`` of shape (n,).
+        ended: the field of that name, 1 where the episode is over, int64[n].
         clusters: that of each; None before its first episode.
         start, now: totals at the start of the scored part and now, float64[n, T].
     """
@@ -66,6 +70,8 @@ class EnvBatch:
     def _link(self) -> None:
         """Everything that holds addresses."""
         task = self.task
+        # Fields of a recarray are slow to reach.
+        self.ended = self.episodes.view(np.ndarray)["ended"]
         self._pool: ThreadPoolExecutor | None = None
         self._envs = [
             EnvState(
@@ -127,7 +133,7 @@ class EnvBatch:
         self._turns.views[j] = address(view, VIEW)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_pool", "_envs", "_turns", "_alive", "_play", "_states")
+        made = ("ended", "_pool", "_envs", "_turns", "_alive", "_play", "_states")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -135,7 +141,7 @@ class EnvBatch:
         self.episodes = self.episodes.view(np.recarray)
         self._link()
 
-    def begin(self, which: Sequence[int], begins: Sequence[Begin]) -> None:
+    def begin(self, which: Which, begins: Sequence[Begin]) -> None:
         """Begin an episode in each of the environments ``which``."""
         for j, begin in zip(which, begins, strict=True):
             cluster = self.clusters[j] = self.task.make_cluster(begin)
@@ -159,7 +165,7 @@ class EnvBatch:
         self._weights[j] = 0.0
         self._weights[j, : len(self.task.router_weights)] = self.task.router_weights
 
-    def step(self, which: Sequence[int], actions: Any) -> None:
+    def step(self, which: Which, actions: Any) -> None:
         """Step the environments ``which``; ``actions`` are those of all, with a leading axis.
 
         Raises:
@@ -168,7 +174,7 @@ class EnvBatch:
         decided, weights = self.task.decode(actions, self)
         self._actions[:, 0] = decided
         if weights is not None:
-            self._weights[list(which)] = weights[list(which)]
+            self._weights[which] = weights[which]
         self._take_turns(which)
 
     def proceed(self, pause_s: float) -> None:
@@ -191,7 +197,7 @@ class EnvBatch:
             self.now[0] = list(cluster.totals().values())
         self._take_turns([0])
 
-    def _take_turns(self, which: Sequence[int]) -> None:
+    def _take_turns(self, which: Which) -> None:
         count, turns = len(which), self._turns
         turns.which[:count] = which
         turns.count[0] = count

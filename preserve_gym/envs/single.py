@@ -47,6 +47,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
         self.observation_space = task.observation_space
         self.feature_names = task.feature_names
         self._batch = EnvBatch(task, 1)
+        self._whole = [k for k, kind in enumerate(task.info.values()) if kind is int]  # figures of info
         self.dashboard: Dashboard | None = None
         if render_mode is not None:
             self.dashboard = Dashboard(self.cluster_config, self.workload, self.profile)
@@ -88,7 +89,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
             InputError: if ``action`` is none; then nothing has happened.
         """
         self._check_begun()
-        if self._batch.episodes["ended"][0]:
+        if self._batch.ended[0]:
             raise gym.error.ResetNeeded("the episode has ended: call reset() first")
         self._step(action)
         reward, info = float(self._batch.rewards()[0]), self._info()
@@ -97,7 +98,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
             interval = {name: value - before[name] for name, value in snapshot.totals.items()}
             self.dashboard.record(snapshot, interval, info.get("instance"))
             self._recorded = dict(snapshot.totals)
-        return self._observation(), reward, False, bool(self._batch.episodes["ended"][0]), info
+        return self._observation(), reward, False, bool(self._batch.ended[0]), info
 
     def _begin(self, begin: Begin) -> None:
         self._batch.begin([0], [begin])
@@ -126,7 +127,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
 
         Columns as in ``Cluster.results``. The episode is over afterwards.
         """
-        self._batch.episodes["ended"][0] = 1
+        self._batch.ended[0] = 1
         self.cluster.settle()
         results = self.cluster.results()
         scored = results["arrival_s"] >= self._batch.episodes["start_s"][0]
@@ -152,5 +153,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
         return self.task.observation(self._batch.state(0))
 
     def _info(self) -> dict[str, Any]:
-        values = zip(self.task.info.items(), self._batch.info[0].tolist(), strict=True)
-        return {name: kind(value) for (name, kind), value in values}
+        figures = self._batch.info[0].tolist()
+        for k in self._whole:
+            figures[k] = int(figures[k])
+        return dict(zip(self.task.info, figures, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +17,8 @@ from preserve_gym.envs.batch import EnvBatch
 from preserve_gym.envs.fixed import FixedOptions
 from preserve_gym.envs.task import Task
 from preserve_gym.errors import InputError
+from preserve_gym.sim import TOTALS
+from preserve_gym.sim.totals import named_totals
 from preserve_gym.workload import Workload
 
 
@@ -70,28 +72,36 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
         self.feature_names = task.feature_names
         self._batch = EnvBatch(task, self.num_envs, int(num_threads))
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
+        self._everyone = np.arange(self.num_envs)
+        self._ended_totals = np.zeros((self.num_envs, len(TOTALS)))
         self._waiting = np.zeros(self.num_envs, np.bool_)  # for a reset at the next step
         self._started = False
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every environment.
 
         Args:
             seed: of the first environment's generator, the others following on; or one for each.
-            options: as those of one environment, for all of them.
+            options: as those of one environment, for all of them; or a list with those of each.
 
         Raises:
-            InputError: on another option, or other than ``num_envs`` seeds.
+            InputError: on another option, or other than ``num_envs`` seeds or options.
         """
+        each = [options or {}] * self.num_envs if options is None or isinstance(options, Mapping) else options
+        if len(each) != self.num_envs:
+            raise InputError(f"options: expected those of {self.num_envs} environments, got {len(each)}")
         for i, one in enumerate(self._seeds(seed)):
             if one is not None or self._generators[i] is None:
                 self._generators[i] = seeding.np_random(one)[0]
-        self._begin(np.arange(self.num_envs), options)
+        self._begin(self._everyone, each)
         self._waiting[:] = False
         self._started = True
-        return self._observations(), self._infos(np.ones(self.num_envs, np.bool_))
+        return self._observations(), self._infos()
 
     def step(
         self, actions: Any
@@ -111,27 +121,31 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
         """
         if not self._started:
             raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
-        stepping = ~self._waiting
-        self._batch.step(np.flatnonzero(stepping).tolist(), actions)
-        rewards = np.where(stepping, self._batch.rewards(), 0.0)
-        truncated = stepping & (self._batch.episodes["ended"] == 1)
+        waiting = self._waiting.nonzero()[0]
+        stepping = (~self._waiting).nonzero()[0] if len(waiting) else self._everyone
+        self._batch.step(stepping, actions)
+        rewards = self._batch.rewards()
+        truncated = self._batch.ended == 1
+        if len(waiting):
+            rewards[waiting] = 0.0
+            truncated[waiting] = False
         terminated = np.zeros(self.num_envs, np.bool_)
-        everywhere = np.ones(self.num_envs, np.bool_)
-        if self._same_step:
-            infos: dict[str, Any] = {}
-            ended = np.flatnonzero(truncated)
-            if len(ended):
-                infos["final_obs"] = self._final_observations(ended)
-                infos["_final_obs"] = truncated.copy()
-                infos["final_info"] = self._infos(truncated)
-                infos["_final_info"] = truncated.copy()
-                self._begin(ended, None)
-            infos |= self._infos(everywhere)
-            return self._observations(), rewards, terminated, truncated, infos
-        if self._waiting.any():
-            self._begin(np.flatnonzero(self._waiting), None)
-        self._waiting = truncated.copy()
-        return self._observations(), rewards, terminated, truncated, self._infos(everywhere)
+        ended = truncated.nonzero()[0]
+        infos: dict[str, Any] = {}
+        if len(ended):
+            self._ended_totals[ended] = self._batch.now[ended] - self._batch.start[ended]
+        if self._same_step and len(ended):
+            infos["final_obs"] = self._final_observations(ended)
+            infos["_final_obs"] = truncated.copy()
+            infos["final_info"] = self._infos(truncated)
+            infos["_final_info"] = truncated.copy()
+            self._begin(ended)
+        elif not self._same_step:
+            if len(waiting):
+                self._begin(waiting)
+            self._waiting = truncated.copy()
+        infos |= self._infos()
+        return self._observations(), rewards, terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions can be carried out now, bool[num_envs, number of actions].
@@ -144,6 +158,10 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
         if not self._started:
             raise gym.error.ResetNeeded("there is no episode yet: call reset() first")
         return masks
+
+    def ended_totals(self, i: int) -> dict[str, float]:
+        """``episode_totals`` of the episode of environment ``i`` that ended last; all 0 before."""
+        return named_totals(self._ended_totals[i])
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the threads."""
@@ -158,13 +176,13 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
             raise InputError(f"seed: expected an integer >= 0, or {self.num_envs} of them, got {seed!r}")
         return [None if one is None else int(one) for one in seeds]
 
-    def _begin(self, which: NDArray[np.intp], options: dict[str, Any] | None) -> None:
+    def _begin(self, which: NDArray[np.intp], options: Sequence[Mapping[str, Any]] | None = None) -> None:
         begins = []
         for i in which:
             generator = self._generators[i]
             assert generator is not None
-            begins.append(self.task.begin(generator, options or {}))
-        self._batch.begin(which.tolist(), begins)
+            begins.append(self.task.begin(generator, options[i] if options else {}))
+        self._batch.begin(which, begins)
 
     def _observations(self) -> Any:
         return self.task.observation(self._batch.state())
@@ -175,12 +193,18 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
             observations[i] = self.task.observation(self._batch.state(int(i)))
         return observations
 
-    def _infos(self, given: NDArray[np.bool_]) -> dict[str, Any]:
+    def _infos(self, given: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """Those of the environments that are ``given``, all by default; 0 for the others."""
+        columns = self._batch.info.T.copy()  # a row for each figure
+        if given is None:
+            given = np.ones(self.num_envs, np.bool_)
+        else:
+            given = given.copy()
+            columns[:, ~given] = 0.0
         infos: dict[str, Any] = {}
-        for k, (name, kind) in enumerate(self.task.info.items()):
-            values = np.where(given, self._batch.info[:, k], 0.0)
+        for (name, kind), values in zip(self.task.info.items(), columns, strict=True):
             infos[name] = values.astype(np.int64) if kind is int else values
-            infos[f"_{name}"] = given.copy()
+            infos[f"_{name}"] = given
         return infos
 
 

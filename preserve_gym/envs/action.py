@@ -63,16 +63,20 @@ class ScaleAction:
         """
         if self.mode == "delta":
             targets = current + integers(actions, len(current), 2 * MAX_DELTA + 1) - MAX_DELTA
-            return np.clip(targets, self.min_instances, self.max_instances), None
+            return self._within(targets), None
         values = numbers(actions, (len(current), *(self.space.shape or ())))
         if self.mode == JOINT:
             targets = current + np.rint(MAX_DELTA * values[:, 0]).astype(np.int64)
             weights = (values[:, 1:] + 1.0) / 2.0
             weights[~weights.any(axis=1)] = 1.0
-            return np.clip(targets, self.min_instances, self.max_instances), weights
+            return self._within(targets), weights
         share = (values[:, 0] + 1.0) / 2.0
         span = self.max_instances - self.min_instances
         return np.rint(self.min_instances + share * span).astype(np.int64), None
+
+    def _within(self, targets: Ints) -> Ints:
+        # np.clip takes three times as long.
+        return np.minimum(np.maximum(targets, self.min_instances), self.max_instances)
 
     def masks(self, current: Ints) -> NDArray[np.bool_]:
         """Which changes of mode ``delta`` stay within the bounds; bool[n, 2*MAX_DELTA + 1].
@@ -98,7 +102,7 @@ def integers(actions: Any, n: int, size: int) -> Ints:
     if values.shape != (n,) or values.dtype.kind not in "iu":
         raise InputError(f"action: expected an integer in [0, {size - 1}]{_given(actions, n)}")
     wrong = (values < 0) | (values >= size)
-    if wrong.any():
+    if np.count_nonzero(wrong):
         raise InputError(f"action: expected an integer in [0, {size - 1}], got {values[wrong][0]}")
     return values.astype(np.int64)
 
@@ -113,7 +117,7 @@ def numbers(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     if values.shape != shape or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         expected = "one finite number" if shape[1:] == (1,) else f"{shape[1]} finite numbers"
         raise InputError(f"action: expected {expected} in [-1, 1]{_given(actions, shape[0])}")
-    return np.clip(values.astype(np.float64), -1.0, 1.0)
+    return np.minimum(np.maximum(values.astype(np.float64), -1.0), 1.0)
 
 
 def _array(actions: Any) -> NDArray[Any]:

@@ -72,7 +72,7 @@ class EnvBatch:
         task = self.task
         # Fields of a recarray are slow to reach.
         self.ended = self.episodes.view(np.ndarray)["ended"]
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers: list[ThreadPoolExecutor] = []
         self._envs = [
             EnvState(
                 constants=task.constants,
@@ -95,16 +95,15 @@ class EnvBatch:
         ]
         routers = [get_router(task.router), get_router(task.warmup_router)]
         none = np.zeros(self.n, np.int64)
-        self._turns = Turns(
-            states=none.copy(),
-            views=none.copy(),
-            envs=none.copy(),
-            functions=np.zeros(1, np.int64),
-            routers=np.zeros(2, np.int64),
-            which=none.copy(),
-            count=np.zeros(1, np.int64),
-            counter=np.zeros(1, np.int64),
-        )
+        shared = {
+            **{name: none.copy() for name in ("states", "views", "envs", "which")},
+            "functions": np.zeros(1, np.int64),
+            "routers": np.zeros(2, np.int64),
+            "count": np.zeros(1, np.int64),
+            "blocks": np.zeros(1, np.int64),
+            "taken": np.zeros(self.threads, np.int64),
+        }
+        self._turns = [Turns(**shared, own=np.array([t])) for t in range(self.threads)]
         self._alive = (routers, compile_event_loop())
         self._enter("envs", self._envs, ENV)
         self._enter("functions", [compile_event_loop()], EVENT_LOOP)
@@ -118,22 +117,25 @@ class EnvBatch:
     def _enter(self, name: str, items: Sequence[Any], kind: Any) -> None:
         entries = table(items, kind)
         if isinstance(entries, list):  # the JIT is off
-            setattr(self._turns, name, entries)
+            for turns in self._turns:
+                setattr(turns, name, entries)
         else:
-            getattr(self._turns, name)[:] = entries
+            getattr(self._turns[0], name)[:] = entries
 
     def _enter_cluster(self, j: int, cluster: Cluster) -> None:
         state, view = cluster.compiled()
         self._states[j] = state, view
-        if isinstance(self._turns.envs, list):  # the JIT is off
-            self._turns.states = [parts and parts[0] for parts in self._states]
-            self._turns.views = [parts and parts[1] for parts in self._states]
+        shared = self._turns[0]
+        if isinstance(shared.envs, list):  # the JIT is off
+            for turns in self._turns:
+                turns.states = [parts and parts[0] for parts in self._states]
+                turns.views = [parts and parts[1] for parts in self._states]
             return
-        self._turns.states[j] = address(state, STATE)
-        self._turns.views[j] = address(view, VIEW)
+        shared.states[j] = address(state, STATE)
+        shared.views[j] = address(view, VIEW)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("ended", "_pool", "_envs", "_turns", "_alive", "_play", "_states")
+        made = ("ended", "_workers", "_envs", "_turns", "_alive", "_play", "_states")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -198,19 +200,22 @@ class EnvBatch:
         self._take_turns([0])
 
     def _take_turns(self, which: Which) -> None:
-        count, turns = len(which), self._turns
-        turns.which[:count] = which
-        turns.count[0] = count
-        turns.counter[0] = 0
-        others = min(self.threads, count // _FEW) - 1
-        if others < 1:
-            self._play(turns)
+        count, shared = len(which), self._turns[0]
+        shared.which[:count] = which
+        shared.count[0] = count
+        threads = max(min(self.threads, count // _FEW), 1)
+        shared.blocks[0] = threads
+        shared.taken[:] = 0
+        if threads == 1:
+            self._play(shared)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads - 1, "preserve_gym")
-        futures = [self._pool.submit(self._play, turns) for _ in range(others)]
+        # A thread for each, so that an environment stays with its own.
+        while len(self._workers) < threads - 1:
+            self._workers.append(ThreadPoolExecutor(1, "preserve_gym"))
+        pairs = zip(self._workers, self._turns[1:threads], strict=False)
+        futures = [worker.submit(self._play, turns) for worker, turns in pairs]
         try:
-            self._play(turns)
+            self._play(shared)
         finally:
             for future in futures:
                 future.exception()
@@ -228,6 +233,6 @@ class EnvBatch:
 
     def close(self) -> None:
         """Stop the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        for worker in self._workers:
+            worker.shutdown()
+        self._workers = []

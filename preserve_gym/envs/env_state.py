@@ -12,9 +12,10 @@ import numpy as np
 from numba import float32, float64, from_dtype, int64, types
 from numpy.typing import NDArray
 
-from preserve_gym.sim.addresses import taker
+from preserve_gym.sim.addresses import take_number, taker
 from preserve_gym.sim.by_reference import ByReference, ByReferenceType
 from preserve_gym.sim.engine import EVENT_LOOP_SIGNATURE
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.routing import ROUTER_SIGNATURE, RouterView
 from preserve_gym.sim.state import F8, I8, Records, State
 
@@ -132,7 +133,9 @@ class EnvState(ByReference):
 class Turns(ByReference):
     """Environments that shall take a turn: begin their episode, or make a step of it.
 
-    Several threads may work on one object: each takes the next environment that nobody has taken.
+    Each thread has an object of its own, and all but ``own`` in common. It takes the environments of its
+    block, so that they find their data in its processor's cache, and then those that the others have not
+    come to.
     """
 
     states: Any  # tables, see ``addresses``; int64 of shape (number of environments,)
@@ -142,10 +145,24 @@ class Turns(ByReference):
     routers: Any  # (2,) that of the steps and that of the warm-up
     which: I8  # (number of environments,) those that shall take a turn
     count: I8  # (1,) how many they are
-    counter: I8  # (1,) how many have been taken
+    blocks: I8  # (1,) threads at work
+    taken: I8  # (threads,) of each block, how many environments have been taken, or more
+    own: I8  # (1,) block of this thread
 
     COLUMNS: ClassVar[dict[str, Any]] = dict.fromkeys(
-        ("states", "views", "envs", "functions", "routers", "which", "count", "counter"), int64[::1]
+        (
+            "states",
+            "views",
+            "envs",
+            "functions",
+            "routers",
+            "which",
+            "count",
+            "blocks",
+            "taken",
+            "own",
+        ),
+        int64[::1],
     )
 
 
@@ -160,3 +177,17 @@ take_view = taker(VIEW)
 take_env = taker(ENV)
 take_event_loop = taker(EVENT_LOOP)
 take_router = taker(ROUTER)
+
+
+@kernel
+def next_environment(turns: Turns) -> int:
+    """An environment that shall take a turn and that nobody else has taken; -1 if there is none."""
+    count, blocks = turns.count[0], turns.blocks[0]
+    for k in range(blocks):
+        block = (turns.own[0] + k) % blocks
+        first, end = count * block // blocks, count * (block + 1) // blocks
+        if first + turns.taken[block] < end:
+            place = first + take_number(turns.taken, block)
+            if place < end:
+                return turns.which[place]
+    return -1

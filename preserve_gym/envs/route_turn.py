@@ -13,6 +13,7 @@ from preserve_gym.envs.env_state import (
     STEP,
     EnvState,
     Turns,
+    next_environment,
     take_env,
     take_event_loop,
     take_router,
@@ -22,7 +23,6 @@ from preserve_gym.envs.env_state import (
 from preserve_gym.envs.physical import count_ready, count_targets, total_index
 from preserve_gym.envs.route_observation import observe_request
 from preserve_gym.envs.route_reward import reward_latency, reward_violations
-from preserve_gym.sim.addresses import take_number
 from preserve_gym.sim.by_reference import ByReferenceType
 from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.lifecycle import scale_to
@@ -53,15 +53,14 @@ def compile_route_turns() -> Any:
 def _route_turns(turns: Turns) -> None:
     event_loop = take_event_loop(turns.functions, 0)
     route, warmup_route = take_router(turns.routers, 0), take_router(turns.routers, 1)
-    k = take_number(turns.counter)
-    while k < turns.count[0]:
-        j = turns.which[k]
+    j = next_environment(turns)
+    while j >= 0:
         s, view, e = take_state(turns.states, j), take_view(turns.views, j), take_env(turns.envs, j)
         if e.episode[0].next == BEGIN:
             _begin(s, view, e, event_loop, route, warmup_route)
         else:
             _take_turn(s, view, e, event_loop, route)
-        k = take_number(turns.counter)
+        j = next_environment(turns)
 
 
 @kernel

@@ -13,6 +13,7 @@ from preserve_gym.envs.env_state import (
     STEP,
     EnvState,
     Turns,
+    next_environment,
     take_env,
     take_event_loop,
     take_router,
@@ -22,7 +23,6 @@ from preserve_gym.envs.env_state import (
 from preserve_gym.envs.observation import forecast_row, observe
 from preserve_gym.envs.physical import count_ready, count_targets, total_index
 from preserve_gym.envs.reward import reward_cost, reward_slo
-from preserve_gym.sim.addresses import take_number
 from preserve_gym.sim.by_reference import ByReferenceType
 from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.lifecycle import scale_to
@@ -56,13 +56,12 @@ def compile_scale_turns() -> Any:
 def _scale_turns(turns: Turns) -> None:
     event_loop = take_event_loop(turns.functions, 0)
     route = take_router(turns.routers, 0)
-    k = take_number(turns.counter)
-    while k < turns.count[0]:
-        j = turns.which[k]
+    j = next_environment(turns)
+    while j >= 0:
         _take_turn(
             take_state(turns.states, j), take_view(turns.views, j), take_env(turns.envs, j), event_loop, route
         )
-        k = take_number(turns.counter)
+        j = next_environment(turns)
 
 
 @kernel

@@ -92,7 +92,7 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
         Raises:
             InputError: on another option, or other than ``num_envs`` seeds or options.
         """
-        each = [options or {}] * self.num_envs if options is None or isinstance(options, Mapping) else options
+        each = list(options) if isinstance(options, list | tuple) else [options or {}] * self.num_envs
         if len(each) != self.num_envs:
             raise InputError(f"options: expected those of {self.num_envs} environments, got {len(each)}")
         for i, one in enumerate(self._seeds(seed)):

@@ -69,25 +69,26 @@ def taker(kind: Any) -> Callable[[Any, int], Any]:
     return take
 
 
-def take_number(counter: Any) -> int:
-    """Add one to ``counter[0]``, of a column, and return what it was; safe where several threads do it."""
-    counter[0] += 1
-    return int(counter[0] - 1)
+def take_number(counters: Any, k: int) -> int:
+    """Add one to ``counters[k]``, of a column, and return what it was; safe where several threads do it."""
+    counters[k] += 1
+    return int(counters[k] - 1)
 
 
 @intrinsic
-def _fetch_and_add(typing_context: Any, counter: Any) -> Any:
+def _fetch_and_add(typing_context: Any, counters: Any, k: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        column = cgutils.create_struct_proxy(counter)(context, builder, value=args[0])
-        pointer = builder.inttoptr(column.data, ir.IntType(64).as_pointer())
+        column = cgutils.create_struct_proxy(counters)(context, builder, value=args[0])
+        place = builder.add(column.data, builder.mul(args[1], ir.IntType(64)(8)))
+        pointer = builder.inttoptr(place, ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
 
-    return types.int64(counter), generate
+    return types.int64(counters, types.int64), generate
 
 
 @overload(take_number)
-def _compiled_take_number(counter: Any) -> Any:
-    def implementation(counter: Any) -> int:
-        return _fetch_and_add(counter)  # type: ignore[call-arg]
+def _compiled_take_number(counters: Any, k: int) -> Any:
+    def implementation(counters: Any, k: int) -> int:
+        return _fetch_and_add(counters, k)  # type: ignore[call-arg]
 
     return implementation

@@ -92,9 +92,9 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
         Raises:
             InputError: on another option, or other than ``num_envs`` seeds or options.
         """
-        each = list(options) if isinstance(options, list | tuple) else [options or {}] * self.num_envs
-        if len(each) != self.num_envs:
-            raise InputError(f"options: expected those of {self.num_envs} environments, got {len(each)}")
+        each: list[Any] = [options or {}] * self.num_envs
+        if isinstance(options, list) and len(options) == self.num_envs:
+            each = options
         for i, one in enumerate(self._seeds(seed)):
             if one is not None or self._generators[i] is None:
                 self._generators[i] = seeding.np_random(one)[0]

@@ -4,6 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 
+# Neighbouring tests share what they make, so they stay together as long as there are enough.
+PARALLEL := -n auto --dist worksteal
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -33,11 +36,11 @@ bench: $(INSTALLED_RUN)
 	$(BIN)/python -m experiments.bench engine $(ARGS)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 # Status 5, nothing collected, is a failure here too: it means that the marker or the collection broke.
 test-all: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/python -m ruff check .

@@ -11,6 +11,8 @@ import pytest
 
 # Before anything imports pyplot: a test must not need a display.
 os.environ["MPLBACKEND"] = "Agg"
+# Tests run beside each other: more threads in each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The first call of a compiled function takes seconds, whatever the example.
 hypothesis.settings.register_profile("preserve_gym", deadline=None, derandomize=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from baselines.base import Autoscaler
 from baselines.hpa import Hpa
 from baselines.hybrid import Hybrid
+from baselines.own import load_own
 from baselines.preserve import PreServe
 from baselines.preserve_artifact import PreServeArtifact
 from baselines.reactive import Reactive
@@ -98,16 +99,21 @@ POLICIES: dict[str, Entry] = {
 def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **parameters: Any) -> Autoscaler:
     """The policy of that name, with its parameters where they differ from the defaults.
 
-    ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``.
+    ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``. ``file.py:Class`` is an
+    autoscaler of one's own.
 
     Raises:
         InputError: on an unknown name or parameter, or a parameter outside its meaning.
     """
     entry = POLICIES.get(name)
+    if ":" in name:
+        entry = Entry("one's own", load_own(name))
     if sized := re.fullmatch(r"static-(\d{1,9})", name):
         entry, parameters = POLICIES["static"], {"name": name, "instances": int(sized[1]), **parameters}
     if entry is None:
-        raise InputError(f"policy: expected one of {', '.join(POLICIES)}, static-N, got {name!r}")
+        raise InputError(
+            f"policy: expected one of {', '.join(POLICIES)}, static-N, file.py:Class, got {name!r}"
+        )
     made = entry.make.func if isinstance(entry.make, partial) else entry.make
     known = sorted({f.name for f in fields(made)} - {"cluster", "profile", "_"})  # type: ignore[arg-type]
     for parameter in parameters:

@@ -48,7 +48,7 @@ class Autoscaler(ABC):
     profile: InstanceProfile
     _: KW_ONLY
     name: str
-    router: str = "least-requests"
+    router: Any = "least-requests"
     interval_s: float = 10.0
     anticipator: AnticipatorConfig = field(default_factory=AnticipatorConfig)
     forecaster: str | None = None

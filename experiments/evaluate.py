@@ -46,7 +46,12 @@ class Cell:
     @property
     def name(self) -> str:
         """What its files are called."""
-        return f"{self.policy}-seed{self.seed}"
+        return f"{self.label}-seed{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The policy in tables; of one's own (``file.py:Class``) the class."""
+        return self.policy.rpartition(":")[2]
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autos
 def policy_parameters(policy: Autoscaler) -> dict[str, Any]:
     """The fields of a policy that are its own, for ``config.yaml``."""
     values = {f.name: getattr(policy, f.name) for f in fields(policy) if f.name not in ("cluster", "profile")}
+    if not isinstance(policy.router, str):  # one of the user's own
+        values["router"] = policy.router.__name__
     return values | {"anticipator": asdict(policy.anticipator)}
 
 

@@ -175,11 +175,13 @@ def _check_names(names: tuple[str, ...]) -> None:
     if not names:
         raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
     for i, name in enumerate(names):
-        if name not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
-            known = ", ".join((*POLICIES, "static-N"))
+        own = ":" in name  # make_policy looks whether there is such a file
+        if name not in POLICIES and not own and not re.fullmatch(r"static-\d{1,9}", name):
+            known = ", ".join((*POLICIES, "static-N", "file.py:Class"))
             hint = did_you_mean(name, POLICIES)
             raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
-        if name in names[:i]:
+        # Files are named after the class of one's own, too.
+        if name.rpartition(":")[2] in [other.rpartition(":")[2] for other in names[:i]]:
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
 
 
@@ -259,10 +261,10 @@ def complete_config(config: dict[str, Any], reports: Sequence[CellReport]) -> di
 
     What differs between seeds, such as the size of the static fleet, is given by seed.
     """
-    policies: dict[str, dict[int, dict[str, Any]]] = {report.cell.policy: {} for report in reports}
+    policies: dict[str, dict[int, dict[str, Any]]] = {report.cell.label: {} for report in reports}
     profile: dict[int, dict[str, Any]] = {}
     for report in reports:
-        policies[report.cell.policy][report.cell.seed] = report.parameters
+        policies[report.cell.label][report.cell.seed] = report.parameters
         profile[report.cell.seed] = report.profile
     return config | {
         "policies": {name: _merge(by_seed) for name, by_seed in policies.items()},

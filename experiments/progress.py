@@ -68,4 +68,4 @@ class CellProgress:
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.policy}, seed {cell.seed}"
+    return f"{cell.label}, seed {cell.seed}"

@@ -51,7 +51,7 @@ def run(options: Options) -> None:
                 plan.setting, plan.cells, folder.path, jobs=plan.jobs, on_share=bars.share, on_done=bars.done
             )
         config = complete_config(plan.config, reports)
-        summary = pd.DataFrame([{"policy": r.cell.policy, "seed": r.cell.seed, **r.summary} for r in reports])
+        summary = pd.DataFrame([{"policy": r.cell.label, "seed": r.cell.seed, **r.summary} for r in reports])
         table, about = summary_table(summary), describe(config, summary)
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=WIDTH)
         (folder.path / CONFIG).write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ FIXED = ("static", "time-of-day")
 """What these ask for does not depend on the load."""
 FORESEEING = ("forecast-headroom", "sageserve-i", "dynamo-sla", "preserve", "preserve-up-only")
 """What these ask for comes from the forecast, or from predicted lengths of requests that are served."""
-FITTING = {"knative": {"container_concurrency": 20.0}, "llm-d-wva": {"slo_share": 0.15}}
+FITTING = {"knative": {"container_concurrency": 20.0}, "llm-d-wva": {"slo_share": 0.3}}
 """Parameters that fit the toy instance, which holds fewer requests and is slower than the cluster's."""
 WIDE = replace(CLUSTER, max_instances=40)
 
@@ -47,7 +47,7 @@ def decide_often(policy: Autoscaler, look: dict[str, Any], seconds: float) -> li
     return targets
 
 
-# Four instances' worth of load on two.
+# A surge has just begun: more is in flight than two instances hold, and much more arrives.
 BUSY: dict[str, Any] = {
     "ready": 2,
     "running": [25.0, 25.0],
@@ -56,12 +56,12 @@ BUSY: dict[str, Any] = {
     "kv_use": [1.0, 1.0],
     "anticipated_peak": [1.2, 1.2],
     "anticipated_overload": [1.0, 1.0],
-    "request_rate": 8.0,
-    "prompt_token_rate": 3600.0,
-    "output_token_rate": 800.0,
-    "arrived": 80.0,
-    "prompt_tokens": 36_000.0,
-    "predicted_tokens": 8000.0,
+    "request_rate": 24.0,
+    "prompt_token_rate": 10_800.0,
+    "output_token_rate": 2400.0,
+    "arrived": 240.0,
+    "prompt_tokens": 108_000.0,
+    "predicted_tokens": 24_000.0,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from baselines.base import SHARES, Autoscaler, Observation, ceil_instances
+from baselines.base import HEADROOMS, Autoscaler, Observation, ceil_instances
 from baselines.fleet import count_fleet
 from baselines.instance_speed import InstanceSpeed, slo_targets
 from preserve_gym.errors import InputError
@@ -41,15 +41,15 @@ class DynamoSla(Autoscaler):
 
     Attributes:
         predictor: ``forecast`` or ``constant``.
-        slo_share: of the ITL SLO that is aimed at.
+        headroom: factor on both shares; 1 as published, where nothing else keeps an instance from full use.
     """
 
-    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {"slo_share": SHARES}
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {"headroom": HEADROOMS}
 
     name: str = "dynamo-sla"
     interval_s: float = 180.0
     predictor: Predictor = "forecast"
-    slo_share: float = 1.0
+    headroom: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class DynamoSla(Autoscaler):
                 f"DynamoSla.predictor: expected one of {', '.join(get_args(Predictor))}, "
                 f"got {self.predictor!r}"
             )
-        self._check("slo_share", "a number > 0", lambda value: value > 0)
+        self._check("headroom", "a number > 0", lambda value: value > 0)
 
     def decide(self, obs: Observation, state: Any) -> int:
         """Both shares together."""
@@ -72,9 +72,10 @@ class DynamoSla(Autoscaler):
         speed, context = InstanceSpeed(self.cluster), isl + 0.5 * osl
         prefill_s = speed.prefill_s(isl)
         p = obs["mean_ttft_s"] / prefill_s if obs["mean_ttft_s"] > 0.0 else 1.0
-        itl_s = self.slo_share * slo_targets(self.cluster, isl, osl).itl_s / self._decode_factor(obs, context)
+        itl_s = slo_targets(self.cluster, isl, osl).itl_s / self._decode_factor(obs, context)
         prefill = tokens_in * min(1.0, p) * prefill_s / isl
-        return ceil_instances(prefill + tokens_out / speed.decode_throughput(itl_s, context))
+        decode = tokens_out / speed.decode_throughput(itl_s, context)
+        return ceil_instances(self.headroom * (prefill + decode))
 
     def _load(self, obs: Observation) -> tuple[float, float]:
         """Prompt and output tokens per second of the next interval."""

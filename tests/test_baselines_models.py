@@ -103,6 +103,10 @@ class TestDynamoSla:
         policy = DynamoSla(PLAIN, PROFILE, predictor="constant")
         assert policy.decide(observe(**self.LOOK | measured), None) == wanted
 
+    def test_headroom_is_on_both(self) -> None:
+        policy = DynamoSla(PLAIN, PROFILE, predictor="constant", headroom=1.5)
+        assert policy.decide(observe(**self.LOOK), None) == 4  # 3.05
+
     def test_load_of_the_forecast(self) -> None:
         policy = DynamoSla(PLAIN, PROFILE)
         # Twice the load in the next window, which the interval reaches from 420 s on.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from baselines.base import SCALES, Autoscaler, Observation
+from baselines.base import Autoscaler, Observation
 from baselines.fleet import count_fleet, kv_uses
 from baselines.recent import Recent
 
@@ -35,7 +35,10 @@ class Aibrix(Autoscaler):
     """
 
     TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "target_kv_use": tuple(round(0.5 * scale, 4) for scale in SCALES)
+        "target_kv_use": (
+            *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15),
+            *(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        )
     }
 
     name: str = "aibrix"

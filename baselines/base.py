@@ -21,13 +21,13 @@ Observation = Mapping[str, Any]
 """The environment's dict observation with its scalars as floats; see ``preserve/Autoscale-v0``."""
 
 # Values to tune over, at most 16 each.
-HEADROOMS = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, 1.4, 1.5, 1.6, 1.75, 2.0, 2.5)
+HEADROOMS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.6, 2.0, 2.5)
 """Of a factor on the need."""
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0, 1.1)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5)
 """Of a target as a share of what is profiled, or of the SLO."""
-SCALES = (0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
+SCALES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.045, 0.065, 0.1, 0.15, 0.2, 0.3, 0.45, 0.65, 0.8, 1.0, 1.1)
 """Of a factor on thresholds of KV use, which large caches never reach within the SLO."""
-REQUESTS = (1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362)
+REQUESTS = (0.5, 1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64, 100, 160, 250, 400)
 """Of a number of requests in flight per instance, whose right size depends on the instance."""
 
 

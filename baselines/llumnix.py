@@ -35,9 +35,7 @@ class Llumnix(Autoscaler):
         scale: factor on both; 1 as published. The thresholds suit the small cache of the paper.
     """
 
-    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "scale": (0.25, 0.5, 0.7, 1, 1.4, 2, 2.8, 4, 5.6, 8, 11, 16, 23, 32, 64, 128)
-    }
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {"scale": tuple(2.0**k for k in range(-2, 14))}
 
     name: str = "llumnix"
     router: str = "llumnix"

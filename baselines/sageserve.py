@@ -92,7 +92,7 @@ class SageServeByUse(SageServeImmediate):
 
     TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "headroom": (1.0, 1.1, 1.3, 1.6),
-        "scale": (0.1, 0.3, 0.6, 1.0),
+        "scale": (0.03, 0.1, 0.3, 1.0),
     }
 
     name: str = "sageserve-u"

@@ -165,8 +165,8 @@ class TestAibrix:
         # 2 of use at a target of 0.5 are 4 instances; 3 are there.
         assert every(policy, 1, ready=2, starting=1, kv_use=[1.0, 1.0]) == [4]
         assert every(policy, 1, ready=2, starting=2, kv_use=[1.0, 1.0]) == [4]
-        # 0.4 of use are 0.8, and the two that start: 3.
-        assert every(policy, 2, ready=4, starting=2, kv_use=[0.1] * 4)[-1] == 3
+        # 1.2 of use are 2.4, and the two that start: 5.
+        assert every(policy, 2, ready=4, starting=2, kv_use=[0.3] * 4)[-1] == 5
 
 
 class TestLlumnix:
@@ -268,6 +268,12 @@ class TestSageServe:
         look = {"ready": 2, "kv_use": [0.8, 0.8], **forecast(6, 6, 6)}
         assert decides(policy, (600.0, look | {"starting": 1})) == [4]  # 1.6/3
         assert decides(policy, (600.0, look | {"starting": 2})) == [4]  # 1.6/4
+
+    def test_starting_ones_do_not_lower_the_use_for_a_removal(self) -> None:
+        policy = SageServeByUse(CLUSTER, PROFILE, headroom=1.0)
+        look = {"ready": 2, "starting": 2, **forecast(1, 1, 1)}
+        assert decides(policy, (600.0, look | {"kv_use": [0.4, 0.4]})) == [4]
+        assert decides(policy, (600.0, look | {"kv_use": [0.2, 0.2]})) == [3]
 
 
 @pytest.mark.parametrize(

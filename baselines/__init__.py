@@ -8,38 +8,80 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
 
+from baselines.aibrix import Aibrix
 from baselines.base import Autoscaler
+from baselines.dynamo_load import DynamoLoad
+from baselines.dynamo_sla import DynamoSla
+from baselines.fitted import fitted_schedule, fitted_static
 from baselines.hpa import Hpa
 from baselines.hybrid import Hybrid
+from baselines.keda import KedaEndpointPicker, KedaQueue
+from baselines.knative import Knative
+from baselines.llumnix import Llumnix
 from baselines.own import load_own
 from baselines.preserve import PreServe
 from baselines.preserve_artifact import PreServeArtifact
+from baselines.prism import Prism
+from baselines.ray_serve import RayServe
 from baselines.reactive import Reactive
+from baselines.sageserve import SageServeByUse, SageServeImmediate
+from baselines.simple import Corr, ForecastHeadroom, Rate, TimeOfDay
+from baselines.skyserve import SkyServe
 from baselines.static import Static, peak_instances
+from baselines.variant_autoscaler import VariantAutoscaler
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
 from preserve_gym.sim.profile import InstanceProfile
+from preserve_gym.workload import Workload
 
 __all__ = [
     "ABLATIONS",
     "POLICIES",
+    "Aibrix",
     "Autoscaler",
+    "Corr",
+    "DynamoLoad",
+    "DynamoSla",
+    "ForecastHeadroom",
     "Hpa",
     "Hybrid",
+    "KedaEndpointPicker",
+    "KedaQueue",
+    "Knative",
+    "Llumnix",
     "PreServe",
     "PreServeArtifact",
+    "Prism",
+    "Rate",
+    "RayServe",
     "Reactive",
+    "SageServeByUse",
+    "SageServeImmediate",
+    "SkyServe",
     "Static",
+    "TimeOfDay",
+    "VariantAutoscaler",
+    "make_fitted_policy",
     "make_policy",
     "peak_instances",
 ]
 
 
 class Entry(NamedTuple):
-    """A policy of the registry: one line about it, and what makes it."""
+    """A policy of the registry: one line about it, what makes it, and what fits its parameters.
+
+    ``fit`` gives the parameters that it must know in advance, from the training part of a workload with
+    splits, else from all of it; None: there are none.
+    """
 
     description: str
     make: Callable[..., Autoscaler]
+    fit: Callable[[ClusterConfig, Workload], dict[str, Any]] | None = None
+
+    @property
+    def policy(self) -> type[Autoscaler]:
+        """The class of the policy."""
+        return self.make.func if isinstance(self.make, partial) else self.make  # type: ignore[return-value]
 
 
 _VARIANTS: dict[str, Entry] = {
@@ -79,7 +121,7 @@ def _ablated() -> dict[str, Entry]:
 
 
 POLICIES: dict[str, Entry] = {
-    "static": Entry("a fixed number of instances, static-N for N of them", Static),
+    "static": Entry("a fixed number of instances, static-N for N of them", Static, fitted_static),
     "reactive": Entry("PreServe's reactive baseline: +1 or -1 on mean KV use", Reactive),
     "proactive": Entry(
         "PreServe's proactive baseline: its Tier 1 alone, fewest requests first",
@@ -93,14 +135,31 @@ POLICIES: dict[str, Entry] = {
         partial(PreServe, name="preserve-look-ahead", router="preserve-look-ahead"),
     ),
     **_ablated(),
+    "keda-queue": Entry("KEDA on requests waiting, as the vLLM production stack sets it", KedaQueue),
+    "keda-epp": Entry("KEDA on requests in flight, as llm-d recommends", KedaEndpointPicker),
+    "knative": Entry("Knative's Pod Autoscaler on concurrency, with its panic mode", Knative),
+    "ray-serve": Entry("Ray Serve on ongoing requests", RayServe),
+    "skyserve": Entry("SkyServe on the request rate", SkyServe),
+    "aibrix": Entry("AIBrix's APA on KV use", Aibrix),
+    "llm-d-wva": Entry("llm-d's variant autoscaler: a queueing model within the SLOs", VariantAutoscaler),
+    "dynamo-sla": Entry("NVIDIA Dynamo's SLA planner: forecast load over profiled throughput", DynamoSla),
+    "dynamo-load": Entry("NVIDIA Dynamo's load planner: +1 or -1 on mean KV use", DynamoLoad),
+    "llumnix": Entry("Llumnix on the mean freeness, with its router", Llumnix),
+    "sageserve-i": Entry("SageServe's LT-I: the highest forecast plus 10 %, at once", SageServeImmediate),
+    "sageserve-u": Entry("SageServe's LT-U: towards that forecast as KV use asks for it", SageServeByUse),
+    "prism": Entry("PRISM on the shares of hot and cold instances, with its router", Prism),
+    "forecast-headroom": Entry("the forecast over the cold start times one headroom", ForecastHeadroom),
+    "time-of-day": Entry("the usual need at that time of day times one headroom", TimeOfDay, fitted_schedule),
+    "rate": Entry("the measured need of 60 s times one headroom, stabilised", Rate),
+    "corr": Entry("the forecast corrected by the recent rate, times one headroom", Corr),
 }
 
 
 def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **parameters: Any) -> Autoscaler:
     """The policy of that name, with its parameters where they differ from the defaults.
 
-    ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``. ``file.py:Class`` is an
-    autoscaler of one's own.
+    ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``. ``time-of-day`` needs its
+    ``schedule``. ``make_fitted_policy`` finds both. ``file.py:Class`` is an autoscaler of one's own.
 
     Raises:
         InputError: on an unknown name or parameter, or a parameter outside its meaning.
@@ -114,11 +173,31 @@ def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **p
         raise InputError(
             f"policy: expected one of {', '.join(POLICIES)}, static-N, file.py:Class, got {name!r}"
         )
-    made = entry.make.func if isinstance(entry.make, partial) else entry.make
-    known = sorted({f.name for f in fields(made)} - {"cluster", "profile", "_"})  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(entry.policy) if f.name not in ("cluster", "profile", "_")}
     for parameter in parameters:
         if parameter not in known:
-            raise InputError(f"{name}.{parameter}: no such parameter; expected one of {', '.join(known)}")
+            raise InputError(
+                f"{name}.{parameter}: no such parameter; expected one of {', '.join(sorted(known))}"
+            )
     if name == "static" and "instances" not in parameters:
         raise InputError("static.instances: expected how many; give it, or name the policy static-N")
+    if name == "time-of-day" and "schedule" not in parameters:
+        raise InputError("time-of-day.schedule: expected the usual needs over the day; give them")
     return entry.make(cluster, profile, **parameters)
+
+
+def make_fitted_policy(
+    name: str, cluster: ClusterConfig, workload: Workload, **parameters: Any
+) -> Autoscaler:
+    """The policy of that name for a workload: its profile, and the parameters that are fitted to it.
+
+    Args:
+        parameters: where they differ from the defaults; these are not fitted.
+
+    Raises:
+        InputError: if there is none, or it does not fit the cluster.
+    """
+    entry = POLICIES.get(name)
+    if entry is not None and entry.fit is not None:
+        parameters = entry.fit(cluster, workload) | parameters
+    return make_policy(name, cluster, workload.profile(cluster), **parameters)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,16 @@ from preserve_gym.sim.profile import InstanceProfile
 Observation = Mapping[str, Any]
 """The environment's dict observation with its scalars as floats; see ``preserve/Autoscale-v0``."""
 
+# Values to tune over, at most 16 each.
+HEADROOMS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.6, 2.0, 2.5)
+"""Of a factor on the need."""
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5)
+"""Of a target as a share of what is profiled, or of the SLO."""
+SCALES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.045, 0.065, 0.1, 0.15, 0.2, 0.3, 0.45, 0.65, 0.8, 1.0, 1.1)
+"""Of a factor on thresholds of KV use, which large caches never reach within the SLO."""
+REQUESTS = (0.5, 1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64, 100, 160, 250, 400)
+"""Of a number of requests in flight per instance, whose right size depends on the instance."""
+
 
 @dataclass(frozen=True)
 class Autoscaler(ABC):
@@ -29,6 +39,9 @@ class Autoscaler(ABC):
     ``predict``, so one object can play many episodes at once. It belongs to an environment of
     ``preserve/Autoscale-v0`` made with its ``env_options``, on a workload with its predictions:
     ``workload.with_predictions(policy.forecaster, policy.predictor)``.
+
+    ``TUNING`` of a class names its main parameters with values to try, at most 16 combinations in all,
+    which every autoscaler gets when it is tuned on a validation split; empty: nothing to tune.
 
     Attributes:
         cluster: the cluster that it scales.
@@ -43,6 +56,8 @@ class Autoscaler(ABC):
     Raises:
         InputError: on a parameter outside its meaning.
     """
+
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {}
 
     cluster: ClusterConfig
     profile: InstanceProfile

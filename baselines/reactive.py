@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class Reactive(Autoscaler):
         high_kv_use: mean share of the KV cache in use above which an instance is added.
         low_kv_use: below which one is removed.
     """
+
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "high_kv_use": (0.15, 0.3, 0.6, 0.92),
+        "low_kv_use": (0.02, 0.05, 0.1, 0.14),
+    }
 
     name: str = "reactive"
     high_kv_use: float = 0.92

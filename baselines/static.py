@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ class Static(Autoscaler):
     Attributes:
         instances: the fixed number, within the bounds of the cluster.
     """
+
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {"instances": tuple(range(1, 17))}
 
     name: str = "static"
     instances: int

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from baselines import Autoscaler, Static, make_policy, peak_instances
+from baselines import Autoscaler, Static, make_fitted_policy
 from experiments.metrics import per_interval, summarize
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.sim.profile import InstanceProfile
@@ -38,7 +38,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cell:
-    """A policy, by a name that ``baselines.make_policy`` knows, on the workload of one seed."""
+    """A policy, by a name that ``baselines.make_fitted_policy`` knows, on the workload of one seed."""
 
     policy: str
     seed: int
@@ -106,18 +106,12 @@ def load_workload(config: WorkloadConfig) -> Workload:
 
 
 def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autoscaler:
-    """The policy of that name; ``static`` is sized for the busiest window, of training if there are splits.
+    """The policy of that name, with what it must know in advance fitted, to training if there are splits.
 
     Raises:
         InputError: if there is none, or it does not fit the cluster.
     """
-    profile = workload.profile(cluster)
-    if name != "static":
-        return make_policy(name, cluster, profile)
-    window_s = workload.config.window_s
-    prompt_tokens, output_tokens = workload.fitted_window_tokens(window_s)
-    instances = peak_instances(cluster, profile, prompt_tokens, output_tokens, window_s)
-    return make_policy(name, cluster, profile, instances=instances)
+    return make_fitted_policy(name, cluster, workload)
 
 
 def policy_parameters(policy: Autoscaler) -> dict[str, Any]:

@@ -23,30 +23,49 @@ PROFILE = InstanceProfile(
     unloaded_e2e_s=5.0,
 )
 WINDOW_S = 600.0
+NEEDED: dict[str, dict[str, Any]] = {"static": {"instances": 2}, "time-of-day": {"schedule": (2.0,)}}
+"""Parameters that have no default."""
+RATES = ("request_rate", "prompt_token_rate", "output_token_rate")
+COUNTS = ("arrived", "prompt_tokens", "predicted_tokens", "mean_ttft_s", "mean_tpot_s")
 
 
 def observe(
-    *, ready: int = 1, starting: int = 0, draining: int = 0, time_s: float = 600.0, **values: Any
+    *,
+    ready: int = 1,
+    starting: int = 0,
+    draining: int = 0,
+    time_s: float = 600.0,
+    slots: int = CLUSTER.max_instances,
+    **values: Any,
 ) -> dict[str, Any]:
     """What a policy sees: ready slots first, then starting and draining ones; idle unless told.
 
-    Values per instance are given for the first slots.
+    Values per instance are given for the first slots; rates alike for all spans, or one for each.
     """
-    slots = CLUSTER.max_instances
     state = [READY] * ready + [STARTING] * starting + [DRAINING] * draining
-    names = ("running", "waiting", "kv_use", "anticipated_peak", "anticipated_overload")
+    names = (
+        "running",
+        "waiting",
+        "queued_prefill_tokens",
+        "kv_use",
+        "anticipated_peak",
+        "anticipated_overload",
+    )
     arrays = {"state": np.array(state + [OFF] * (slots - len(state)), np.float64)}
     for name in names:
         given = np.atleast_1d(np.asarray(values.pop(name, []), np.float64))
         arrays[name] = np.concatenate((given, np.zeros(slots - len(given))))
     return {
         "time_s": time_s,
+        "time_of_day_s": time_s % 86_400.0,
         "target": float(ready + starting),
         "window_s": WINDOW_S,
         "window_elapsed": time_s / WINDOW_S % 1.0,
         "forecast_prompt_tokens": np.full(3, 100.0),
         "forecast_output_tokens": np.full(3, 100.0),
         **arrays,
+        **dict.fromkeys(COUNTS, 0.0),
+        **{name: np.full(5, 0.0) + np.asarray(values.pop(name, 0.0), np.float64) for name in RATES},
         **{name: np.asarray(value) for name, value in values.items()},
     }
 

@@ -11,10 +11,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines import ABLATIONS, POLICIES, PreServe, Reactive, Static, make_policy, peak_instances
+from baselines import (
+    ABLATIONS,
+    POLICIES,
+    PreServe,
+    Reactive,
+    Static,
+    make_fitted_policy,
+    make_policy,
+    peak_instances,
+)
 from preserve_gym import AnticipatorConfig, ClusterConfig, InputError, Trace, Workload, WorkloadConfig
 from preserve_gym.sim.state import DRAINING, READY, STARTING
-from tests.baseline_observations import CLUSTER, PROFILE, as_observed, forecast, observe
+from tests.baseline_observations import CLUSTER, NEEDED, PROFILE, as_observed, forecast, observe
 
 
 @pytest.mark.parametrize(
@@ -56,8 +65,7 @@ def test_parameters_outside_their_meaning(name: str, parameters: dict[str, Any],
 class TestRegistry:
     def test_every_name_makes_a_policy_of_that_name(self) -> None:
         for name, entry in POLICIES.items():
-            parameters = {"instances": 2} if name == "static" else {}
-            policy = make_policy(name, CLUSTER, PROFILE, **parameters)
+            policy = make_policy(name, CLUSTER, PROFILE, **NEEDED.get(name, {}))
             assert policy.name == name
             assert "\n" not in entry.description
 
@@ -274,7 +282,7 @@ def first_addition_s(targets: list[tuple[float, int]], interval_s: float) -> flo
 class TestInTheEnvironment:
     @pytest.mark.parametrize("name", ["static-3", *(name for name in POLICIES if name != "static")])
     def test_plays_an_episode(self, name: str, surge: Workload) -> None:
-        policy = make_policy(name, CLUSTER, surge.profile(CLUSTER))
+        policy = make_fitted_policy(name, CLUSTER, surge)
         targets, results = play(policy, surge)
         assert all(1 <= target <= 8 for _, target in targets)
         assert targets[-1][0] == 2100.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -67,6 +68,7 @@ class EnvBatch:
         """Everything that holds addresses."""
         task = self.task
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_of = 0  # the process that it belongs to
         self._envs = [
             EnvState(
                 constants=task.constants,
@@ -127,7 +129,7 @@ class EnvBatch:
         self._turns.views[j] = address(view, VIEW)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_pool", "_envs", "_turns", "_alive", "_play", "_states")
+        made = ("_pool", "_pool_of", "_envs", "_turns", "_alive", "_play", "_states")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -188,6 +190,7 @@ class EnvBatch:
             self._enter_cluster(0, cluster)
             self._enter_episode(0, begin)
             self.episodes["next"] = LOOK
+            self.episodes["last_target"] = cluster.target
             self.now[0] = list(cluster.totals().values())
         self._take_turns([0])
 
@@ -200,8 +203,9 @@ class EnvBatch:
         if others < 1:
             self._play(turns)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads - 1, "preserve_gym")
+        if self._pool is None or self._pool_of != os.getpid():
+            # A forked process has none of the threads of its parent.
+            self._pool, self._pool_of = ThreadPoolExecutor(self.threads - 1, "preserve_gym"), os.getpid()
         futures = [self._pool.submit(self._play, turns) for _ in range(others)]
         try:
             self._play(turns)

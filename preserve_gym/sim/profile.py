@@ -79,8 +79,8 @@ def profile_instance(
         seed: of the draws.
 
     Raises:
-        InputError: if no request fits the instance, or there is no such load: requests miss deadlines that have
-            the instance to themselves, or meet them at any load.
+        InputError: if no request fits the instance, or there is no such load: requests that have the instance
+            to themselves are late, or none is late at any load.
     """
     instance = cluster.instance
     prompt_tokens, rejected = fit_requests(cluster, prompt_tokens, output_tokens)

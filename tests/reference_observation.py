@@ -53,7 +53,7 @@ def per_instance(snapshot: Snapshot, cluster: ClusterConfig, started_s: NDArray[
 
 def rates(workload: Workload, now: float) -> Physical:
     """Rates over the spans."""
-    counts = workload.arrived(now, SPANS_S) / np.minimum(SPANS_S, max(now, 1e-9))
+    counts = workload.arrived(now, SPANS_S) / np.minimum(SPANS_S, max(now, 1.0))
     return dict(zip(RATES, counts, strict=True))
 
 

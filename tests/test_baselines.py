@@ -77,7 +77,9 @@ class TestRegistry:
             make_policy("static-9", CLUSTER, PROFILE)
 
     def test_unknown_names_list_the_known_ones(self) -> None:
-        expected = r"^policy: expected one of static, reactive, proactive, .*static-N, file.py:Class, got 'best'$"
+        expected = (
+            r"^policy: expected one of static, reactive, proactive, .*static-N, file.py:Class, got 'best'$"
+        )
         with pytest.raises(InputError, match=expected):
             make_policy("best", CLUSTER, PROFILE)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -16,8 +19,8 @@ from gymnasium.utils.env_checker import data_equivalence as equivalent
 from gymnasium.wrappers import FrameStackObservation, NormalizeObservation, RecordEpisodeStatistics, TimeLimit
 
 import preserve_gym
-from preserve_gym import InputError, Trace, Workload, WorkloadConfig
-from preserve_gym.scenarios import load_scenario, scenario_names
+from preserve_gym import ClusterConfig, InputError, Trace, Workload, WorkloadConfig, router
+from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
 from tests.env_play import GENERAL_IDS, IDS, play
 
 NAMES = ("Autoscale", "Cluster", "Route")
@@ -105,6 +108,29 @@ def test_copies_go_on_from_where_the_original_was(
     before = env.cluster.time_s
     twin.step(action)
     assert env.cluster.time_s == before
+
+
+@router
+def first_ready(view: Any, request: Any) -> int:
+    return int(view.ready[0])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [("preserve/Route-v0", {}), ("preserve/Autoscale-v0", {"router": first_ready, "action_mode": "delta"})],
+)
+def test_a_copy_in_another_process_goes_on_alike(
+    workload: Workload, env_id: str, options: dict[str, Any]
+) -> None:
+    env = gym.make(env_id, workload=workload, **options).unwrapped
+    env.reset(seed=0)
+    copied = pickle.dumps(env)
+    play_on = (
+        "import pickle, sys; env = pickle.load(sys.stdin.buffer); "
+        "print(repr([env.step(0)[1] for _ in range(3)]))"
+    )
+    there = subprocess.run([sys.executable, "-c", play_on], input=copied, capture_output=True, check=True)
+    assert there.stdout.decode().strip() == repr([env.step(0)[1] for _ in range(3)])
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
@@ -244,3 +270,15 @@ def test_environments_of_one_process_share_their_workload() -> None:
     different = gym.make("preserve/Route-v0", workload={"horizon_s": 62.0}).unwrapped
     assert one.workload is other.workload
     assert one.workload is not different.workload
+
+
+def test_a_scenario_shares_its_workload_as_long_as_it_is_the_same() -> None:
+    # Only a named scenario as it stands in its file has the evaluation windows that were fixed for it.
+    named = Scenario("chat", "", WorkloadConfig(horizon_s=61.0), ClusterConfig())
+    changed = replace(named, cluster=ClusterConfig(max_instances=3))
+    one, other, different = (
+        gym.make("preserve/Autoscale-v0", scenario=scenario).unwrapped.workload
+        for scenario in (named, replace(named), changed)
+    )
+    assert one is other
+    assert one is not different

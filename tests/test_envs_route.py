@@ -12,6 +12,7 @@ import pytest
 from baselines import make_policy
 from preserve_gym import Cluster, ClusterConfig, InputError, Trace, Workload, WorkloadConfig
 from preserve_gym.envs.route import RouteEnv
+from preserve_gym.traces import synthetic_trace
 from tests.env_play import play
 
 ENV_ID = "preserve/Route-v0"
@@ -157,6 +158,44 @@ def test_an_episode_without_a_request_ends_with_its_first_step() -> None:
     assert (reward, terminated, truncated, info["instance"]) == (0.0, False, True, -1)
 
 
+def test_an_episode_without_a_request_ends_so_under_an_autoscaler_too() -> None:
+    trace = Trace([1.0, 59.0], [100] * 2, [50] * 2, span_s=60.0)
+    config = WorkloadConfig(warmup_s=20.0, start_s=20.0, horizon_s=20.0, forecaster="naive")
+    env = make(Workload(config, trace), fleet=Looks(), obs_mode="dict")
+    assert env.reset(seed=0)[1]["time_s"] == 40.0
+    assert env.step(0)[1:4] == (0.0, False, True)
+
+
+@pytest.mark.parametrize("warmup_router", ["preserve-look-ahead", "llumnix", "aibrix-throughput"])
+def test_the_warm_up_is_served_as_by_a_cluster_with_that_router(warmup_router: str) -> None:
+    trace = synthetic_trace("chat", duration_s=300.0, mean_rate_rps=25.0)
+    config = WorkloadConfig(start_s=200.0, warmup_s=200.0, horizon_s=60.0, forecaster="naive")
+    workload, cluster_config = Workload(config, trace), ClusterConfig(max_instances=5)
+    env = make(workload, cluster=cluster_config, fleet=4, warmup_router=warmup_router)
+    env.reset(seed=0)
+    episode = workload.episode_at(200.0)
+    cluster = Cluster(
+        cluster_config,
+        episode.trace,
+        warmup_router,
+        predicted_tokens=episode.predicted_tokens,
+        initial_instances=4,
+    )
+    cluster.run_until(200.0)
+    routed, expected = (one.results()["instance"] for one in (env.cluster, cluster))
+    assert len(expected) > 1000
+    np.testing.assert_array_equal(routed[: len(expected)], expected)
+
+
+def test_results_of_an_unfinished_episode_are_of_what_has_been_routed(workload: Workload) -> None:
+    env = make(workload, fleet=4)
+    env.reset(seed=0)
+    chosen = [env.step(k % 4)[4]["instance"] for k in range(50)]
+    results = env.results()
+    assert results["instance"].tolist() == chosen
+    assert results["completed_s"].notna().all()
+
+
 def test_by_default_the_fleet_follows_the_forecast(workload: Workload) -> None:
     env = make(workload, cluster={"min_instances": 2, "max_instances": 4})
     for start_s in (10_000.0, 45_000.0):
@@ -227,6 +266,32 @@ def test_an_autoscaler_decides_its_fleet_as_in_autoscale(workload: Workload, nam
     pd.testing.assert_frame_equal(env.results(), other.results(), check_exact=True)
     assert {info["target"] for info in infos} >= set(targets[:-1])
     assert infos[0]["reward_latency"] == infos[0]["violations"] == 0
+
+
+class Looks:
+    """Asks for half of the instances and keeps what it saw."""
+
+    obs_mode = "flat"
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def predict(self, observation: Any, state: Any = None) -> Any:
+        self.seen.append(observation)
+        return np.zeros(1, np.float32), state
+
+
+def test_an_autoscaler_sees_what_autoscale_shows(workload: Workload) -> None:
+    policy = Looks()
+    play_least_requests(make(workload, fleet=policy, obs_mode="dict"), start_s=30_000.0)
+    other = gym.make("preserve/Autoscale-v0", workload=workload, action_mode="target").unwrapped
+    expected = [other.reset(options={"start_s": 30_000.0})[0]]
+    while len(expected) < len(policy.seen):
+        expected.append(other.step(np.zeros(1, np.float32))[0])
+    # Only what happened in the interval before its first look is not known to it.
+    interval = [other.feature_names.index(name) for name in ("attainment", "ttft_misses", "ttft", "tpot")]
+    policy.seen[0][interval] = expected[0][interval]
+    np.testing.assert_array_equal(policy.seen, expected)
 
 
 def test_what_an_autoscaler_needs_is_refused_at_construction(workload: Workload) -> None:

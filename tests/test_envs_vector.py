@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
 from typing import Any
 
@@ -88,6 +90,20 @@ def test_a_copy_goes_on_alike(workload: Workload, env_id: str) -> None:
     for _ in range(15):
         actions = envs.action_space.sample()
         assert equivalent(envs.step(actions), twin.step(actions), exact=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_goes_on_with_threads_of_its_own(workload: Workload) -> None:
+    envs = make_vec("preserve/Autoscale-v0", 16, num_threads=2, workload=workload)
+    envs.reset(seed=0)
+    envs.step(np.full(16, 2))
+    child = multiprocessing.get_context("fork").Process(target=envs.step, args=(np.full(16, 2),))
+    child.start()
+    child.join(60.0)
+    if child.is_alive():
+        child.kill()
+    assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("env_id", GENERAL_IDS)

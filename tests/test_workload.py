@@ -154,3 +154,15 @@ def test_other_predictions_of_the_same_traffic(trace: Trace) -> None:
     assert workload.with_predictions() is workload
     with pytest.raises(InputError, match="length predictor: expected one of"):
         workload.with_predictions(predictor="psychic")
+
+
+@pytest.mark.parametrize(
+    ("slo", "message"),
+    [
+        (SloConfig(1e-3, 0.0, None), "cannot serve the workload within the SLO at any rate"),
+        (SloConfig(1e6, 0.0, None), "serves the workload within the SLO at any rate"),
+    ],
+)
+def test_a_profile_needs_deadlines_that_load_makes_it_miss(slo: SloConfig, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        profile_instance(ClusterConfig(slo=slo), np.array([500]), np.array([10]), requests=200)

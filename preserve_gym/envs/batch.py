@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -73,6 +74,7 @@ class EnvBatch:
         # Fields of a recarray are slow to reach.
         self.ended = self.episodes.view(np.ndarray)["ended"]
         self._workers: list[ThreadPoolExecutor] = []
+        self._workers_of = 0  # the process that they belong to
         self._envs = [
             EnvState(
                 constants=task.constants,
@@ -135,7 +137,7 @@ class EnvBatch:
         shared.views[j] = address(view, VIEW)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("ended", "_workers", "_envs", "_turns", "_alive", "_play", "_states")
+        made = ("ended", "_workers", "_workers_of", "_envs", "_turns", "_alive", "_play", "_states")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -196,6 +198,7 @@ class EnvBatch:
             self._enter_cluster(0, cluster)
             self._enter_episode(0, begin)
             self.episodes["next"] = LOOK
+            self.episodes["last_target"] = cluster.target
             self.now[0] = list(cluster.totals().values())
         self._take_turns([0])
 
@@ -209,6 +212,9 @@ class EnvBatch:
         if threads == 1:
             self._play(shared)
             return
+        if self._workers_of != os.getpid():
+            # A forked process has none of the threads of its parent.
+            self._workers, self._workers_of = [], os.getpid()
         # A thread for each, so that an environment stays with its own.
         while len(self._workers) < threads - 1:
             self._workers.append(ThreadPoolExecutor(1, "preserve_gym"))

@@ -113,8 +113,8 @@ def measure_rates(e: EnvState, at: int, now: float, last: int) -> int:
     for k in range(n):
         span_s = RATE_SPANS_S[k]
         first = first_since(e.arrival_s, now - span_s, first)
-        # A trace that is younger than the span has had less time.
-        span_s = min(span_s, max(now, 1e-9))
+        # A trace that is younger than the span has had less time; a moment of it gives no rate.
+        span_s = min(span_s, max(now, 1.0))
         out[at + k] = (last - first) / span_s
         out[at + n + k] = (e.prompt_before[last] - e.prompt_before[first]) / span_s
         out[at + 2 * n + k] = (e.predicted_before[last] - e.predicted_before[first]) / span_s

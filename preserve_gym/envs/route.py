@@ -103,8 +103,9 @@ class RouteEnv(TaskEnv):
         if self._fleet is not None:
             self._fleet.begin(begin)
             self._go_on()
-            # What has passed counts for the first step.
+            # What has passed counts for the first step, which without any request is the last one.
             self._batch.info[0, -3:] = 0.0
+            self._batch.episodes["ended"][0] = 0
 
     def _step(self, action: Any) -> None:
         super()._step(action)

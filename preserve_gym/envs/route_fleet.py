@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from preserve_gym.sim import Cluster
 
 class AutoscaledFleet:
     """Asks an autoscaler at each of its control intervals, with what ``Autoscale`` would show it.
+
+    But its first observation says that nothing happened in the interval before.
 
     Args:
         setting: workload and cluster.
@@ -53,7 +56,8 @@ class AutoscaledFleet:
 
     def begin(self, begin: Begin) -> None:
         """An episode has begun, at its first decision."""
-        self._begin = begin
+        # What Autoscale would show; that of Route's reward is in other units.
+        self._begin = replace(begin, violation_weight=self._task.reward.violation_weights[0])
         self._state, self._start_s, self._decisions = None, begin.episode.start_s, 0
 
     def scale(self, cluster: Cluster) -> float:

@@ -67,14 +67,14 @@ def _scale_turns(turns: Turns) -> None:
 @kernel
 def _take_turn(s: State, view: Any, e: EnvState, event_loop: Any, route: Any) -> None:
     c, episode = e.constants[0], e.episode[0]
-    for k in range(len(e.weights)):
-        s.weights[k] = e.weights[k]
     if episode.next == LOOK:
         for k in range(len(e.now)):
             e.before[k] = e.now[k]
         sum_totals(s, e.now)
         observe(s, e)
         return
+    for k in range(len(e.weights)):
+        s.weights[k] = e.weights[k]
     if episode.next == BEGIN:
         episode.next = STEP
         start_s = episode.start_s

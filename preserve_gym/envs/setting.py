@@ -80,7 +80,8 @@ def _shared_workload(scenario: Scenario, split: Split | None) -> Workload:
     """The workload of a scenario; the one that is there already while anybody plays it."""
     path = Path(scenario.workload.trace)
     file = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
-    key = (scenario.name, repr(scenario.workload), split, file)
+    # All of the scenario, as evaluation windows are fixed for a named one only as it stands in its file.
+    key = (repr(scenario), split, file)
     workload = _workloads.get(key)
     if workload is None:
         _workloads[key] = workload = scenario.make_workload(split)

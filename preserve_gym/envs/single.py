@@ -123,12 +123,12 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
         return named_totals(self._batch.now[0] - self._batch.start[0])
 
     def results(self) -> pd.DataFrame:
-        """Per-request results of the scored part, after the queues are served to the end.
+        """Per-request results of the scored part, after arrivals stop and the queues are served to the end.
 
         Columns as in ``Cluster.results``. The episode is over afterwards.
         """
         self._batch.ended[0] = 1
-        self.cluster.settle()
+        self.cluster.settle(arrivals=False)
         results = self.cluster.results()
         scored = results["arrival_s"] >= self._batch.episodes["start_s"][0]
         return results[scored].reset_index(drop=True)

@@ -60,7 +60,7 @@ class Task(ABC):
         router_weights: for both.
         observation_space, action_space: of one environment.
         feature_names: of the flat observation.
-        physical_size, flat_size: of its vectors.
+        physical_size: of the vector of physical quantities.
         low, high: bounds of the features.
         info: figures of info with their types.
         constants: a record of ``CONSTANTS``, shape (1,).

@@ -194,6 +194,15 @@ def peaks(s: State, i: int, limit: float, prompt_tokens: int, predicted_tokens: 
 
 
 @kernel
+def track_peaks(s: State, tracks: int) -> None:
+    """From now on, keep lower bounds of the peaks (1), as the router reads them, or no longer (0)."""
+    s.totals[0].tracks_peaks = tracks
+    for i in range(len(s.instances)):
+        s.held_tokens[i] = 0  # until its next event
+        forget_peak(s, i)
+
+
+@kernel
 def note_held(s: State, i: int) -> None:
     """Instance ``i`` has been advanced: note what it holds at least until its next event."""
     p, instance = s.params[0], s.instances[i]
@@ -280,7 +289,7 @@ def track_first_token(s: State, i: int, r: int) -> None:
 @kernel
 def track_end(s: State, i: int, r: int) -> None:
     """Request ``r``, still running, is about to complete or to be preempted."""
-    if s.params[0].tracks_peaks == 1:
+    if s.totals[0].tracks_peaks == 1:
         s.peak_tokens[i] -= _tokens_at_peak(s, i, r)
 
 

@@ -17,7 +17,7 @@ from preserve_gym.sim.engine import run_until
 from preserve_gym.sim.histograms import METRICS, Histogram
 from preserve_gym.sim.lifecycle import scale_to
 from preserve_gym.sim.routers import check_weights, get_router
-from preserve_gym.sim.routing import READS_ANTICIPATED, RouterView, view_of
+from preserve_gym.sim.routing import RouterView, view_of
 from preserve_gym.sim.state import (
     ANTICIPATORS,
     COUNTS,
@@ -177,7 +177,6 @@ class Cluster:
     def _prepare(self) -> None:
         """What does not survive pickling: compiled functions, and views of the state."""
         self._route = get_router(self._router)
-        self._state.params["tracks_peaks"] = int(bool(self._route.reads & READS_ANTICIPATED))
         self._run = run_until()
         self._view = view_of(self._state)
         # Plain arrays: reading fields of a recarray costs microseconds.
@@ -239,11 +238,16 @@ class Cluster:
         """
         scale_to(self._state, int(instances), self.time_s)
 
-    def settle(self) -> None:
+    def settle(self, *, arrivals: bool = True) -> None:
         """Serve all that is left of the trace and its queues, without any further scaling.
 
         The clock and the totals that depend on it lose their meaning: read them before.
+
+        Args:
+            arrivals: whether requests still arrive; otherwise only the queues are served.
         """
+        if not arrivals:
+            self._requests["arrival_s"][int(self._record["next_request"][0]) :] = np.inf
         self._play(_LONG_AFTER_S)
 
     def snapshot(self) -> Snapshot:

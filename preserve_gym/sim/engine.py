@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import float64, int64, types, void
 
-from preserve_gym.sim.anticipator import bound_peaks, find_peak
+from preserve_gym.sim.anticipator import bound_peaks, find_peak, track_peaks
 from preserve_gym.sim.by_reference import ByReferenceType
 from preserve_gym.sim.execution import advance, advance_due, enqueue
 from preserve_gym.sim.jit import entry_point, inlined, typed_kernel
@@ -39,6 +39,9 @@ TICK_S = 10.0
 
 def _run_until(s: State, view: Any, t: float, route: Any, reads: int) -> None:
     totals = s.totals[0]
+    tracks = 1 if reads & READS_ANTICIPATED else 0
+    if tracks != totals.tracks_peaks:
+        track_peaks(s, tracks)
     next_ready = update_ready(s, totals.now_s)
     r = totals.next_request
     while r < len(s.requests) and (s.requests[r].arrival_s < t or r < totals.admitted):

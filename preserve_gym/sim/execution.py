@@ -76,7 +76,7 @@ def advance(s: State, i: int, t: float) -> None:
 @kernel
 def _be_quiet_until(s: State, i: int, quiet_until_s: float) -> None:
     s.quiet_until_s[i] = quiet_until_s
-    if s.params[0].tracks_peaks == 1:
+    if s.totals[0].tracks_peaks == 1:
         note_held(s, i)
     group = i >> GROUP_SHIFT
     s.group_quiet_s[group] = min(s.group_quiet_s[group], quiet_until_s)

@@ -62,7 +62,7 @@ def _hand_out_first(s: State, i: int, r: int, now: float) -> None:
         counts.first_tokens += 1
         counts.ttft_sum_s += now - request.arrival_s
         count(s, request.request_class, TTFT, now - request.arrival_s)
-        if s.params[0].tracks_peaks == 1 and request.status != WAITING:
+        if s.totals[0].tracks_peaks == 1 and request.status != WAITING:
             track_first_token(s, i, r)
     else:
         forget_peak(s, i)

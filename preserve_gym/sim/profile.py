@@ -14,6 +14,8 @@ from preserve_gym.sim.cluster import Cluster, fit_requests
 from preserve_gym.traces.trace import Trace
 
 _PRECISION = 0.01
+_LOWEST, _HIGHEST = 1e-6, 1e9
+"""Rates, in requests/s, between which the highest one in time is looked for."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def profile_instance(
         seed: of the draws.
 
     Raises:
-        InputError: if no request fits the instance.
+        InputError: if no request fits the instance, or there is no such load: requests that have the instance
+            to themselves are late, or none is late at any load.
     """
     instance = cluster.instance
     prompt_tokens, rejected = fit_requests(cluster, prompt_tokens, output_tokens)
@@ -107,19 +110,22 @@ def profile_instance(
     # A request at a time: so rarely that they do not meet.
     alone, alone_e2e_s = _alone(single, prompt_tokens[fits], output_tokens[fits], seed)
     wanted = alone - (1.0 - attainment)
+    too_tight = InputError(f"instance {instance.name!r} cannot serve the workload within the SLO at any rate")
+    if wanted <= 0.0:
+        raise too_tight
     low, high = 0.0, 1.0
     while serve(high)[0] >= wanted:
         low, high = high, 2.0 * high
+        if high > _HIGHEST:
+            raise InputError(f"instance {instance.name!r} serves the workload within the SLO at any rate")
     while low == 0.0 or high - low > _PRECISION * low:
         middle = 0.5 * (low + high)
         if serve(middle)[0] >= wanted:
             low = middle
         else:
             high = middle
-        if high < 1e-6:
-            raise InputError(
-                f"instance {instance.name!r} cannot serve the workload within the SLO at any rate"
-            )
+        if high < _LOWEST:
+            raise too_tight
     _, latency_s, trace = serve(low)
     prompt = float(trace.prompt_tokens.mean()) * low
     output = float(trace.output_tokens.mean()) * low

@@ -140,6 +140,6 @@ def router(function: Callable[[Any, Any], int] | None = None, *, reads: str | tu
             raise InputError(f"router: reads: expected any of {', '.join(READS)}, got {name!r}")
     if function is None:
         return functools.partial(router, reads=names)
-    compiled = typed_kernel(ROUTER_SIGNATURE)(function)
-    compiled.reads = sum(READS[name] for name in set(names))
-    return compiled
+    # Of the function, too: its copy in another process is compiled anew, and keeps nothing else.
+    vars(function)["reads"] = sum(READS[name] for name in set(names))
+    return typed_kernel(ROUTER_SIGNATURE)(function)

@@ -86,7 +86,6 @@ PARAMS = np.dtype(
         ("deadline_slots_per_s", "f8"),
         ("start_s", "f8"),  # where the clock started
         ("anticipator", "i8"),  # PAPER or ARTIFACT
-        ("tracks_peaks", "i8"),  # 1 if the router reads anticipated tokens
     ],
     align=True,
 )
@@ -209,6 +208,7 @@ TOTALS = np.dtype(
         ("admitted", "i8"),  # requests before this one arrive also at the time up to which is played
         ("decision", "i8"),  # where the caller sends the next request, for the router that asks
         ("routed", "i8"),
+        ("tracks_peaks", "i8"),  # 1 while the router reads anticipated tokens
         ("n_ready", "i8"),
         ("deadline_slot", "i8"),  # the first slot of deadlines, numbered from time 0, that is not over
         ("tick", "i8"),  # the next tick of the throughput

@@ -303,6 +303,16 @@ def test_an_autoscaler_sees_what_autoscale_shows(workload: Workload) -> None:
     np.testing.assert_array_equal(policy.seen, expected)
 
 
+def test_an_autoscaler_is_not_asked_in_a_rounding_error_before_the_end() -> None:
+    trace = Trace(np.arange(61.0), [100] * 61, [10] * 61, span_s=61.0)
+    config = WorkloadConfig(start_s=20.0, warmup_s=20.0, horizon_s=10.1, forecaster="naive")
+    policy = Looks()
+    policy.interval_s = 10.1 / 3.0 - 1e-13  # type: ignore[attr-defined]
+    env = make(Workload(config, trace), fleet=policy, obs_mode="dict")
+    play_least_requests(env)
+    assert len(policy.seen) == 3
+
+
 def test_what_an_autoscaler_needs_is_refused_at_construction(workload: Workload) -> None:
     class Odd:
         action_mode = "joint"

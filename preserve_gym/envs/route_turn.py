@@ -108,7 +108,8 @@ def _take_turn(s: State, view: Any, e: EnvState, event_loop: Any, route: Any) ->
 def _serve(s: State, view: Any, e: EnvState, event_loop: Any, route: Any) -> None:
     """Serve until a request waits for a decision, the caller wants to act, or the episode ends."""
     c, episode = e.constants[0], e.episode[0]
-    stop_s = min(episode.end_s, episode.pause_s)
+    # A pause less than a microsecond before the end is rounding, as in ``Autoscale``.
+    stop_s = episode.pause_s if episode.pause_s < episode.end_s - 1e-6 else episode.end_s
     while True:
         r = max(s.totals[0].next_request, s.totals[0].admitted)
         while r < len(s.requests) and s.requests[r].status == REJECTED:

@@ -210,6 +210,7 @@ class Week(Workload):
         """Mean absolute percentage errors of both kinds of tokens of the window that begins, by forecast.
 
         ``expected`` is one that knows the recording before it was sampled: about the least error possible.
+        Windows without tokens are left out.
         """
         true = self.recorded.window_tokens(RECORDED_WINDOW_S)
         columns_of = {"expected": self._expected()}
@@ -220,7 +221,7 @@ class Week(Workload):
         errors = {}
         for name, columns in columns_of.items():
             prompt, output = (
-                float(np.mean(np.abs(column[rows] / tokens[rows] - 1.0)))
+                _absolute_error(column[rows], tokens[rows])
                 for column, tokens in zip(columns, true, strict=True)
             )
             errors[name] = (100.0 * prompt, 100.0 * output)
@@ -238,6 +239,11 @@ class Week(Workload):
             whole = counts.requests * mean
             columns.append(whole * tokens.sum() / whole.sum())
         return columns[0], columns[1]
+
+
+def _absolute_error(forecast: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    some = true > 0.0
+    return float(np.mean(np.abs(forecast[some] / true[some] - 1.0)))
 
 
 def lstm_rows(past: Past, fitted_windows: int, rows: slice, seed: int) -> NDArray[np.float64]:

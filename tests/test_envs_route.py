@@ -166,6 +166,15 @@ def test_an_episode_without_a_request_ends_so_under_an_autoscaler_too() -> None:
     assert env.step(0)[1:4] == (0.0, False, True)
 
 
+def test_a_first_moment_gives_no_endless_rates() -> None:
+    trace = Trace([0.0, 0.0, 0.0, 0.0], [10**6, 10**6, 10**6, 100], [10] * 4, span_s=60.0)
+    config = WorkloadConfig(warmup_s=0.0, horizon_s=20.0, start_s=0.0, forecaster="naive")
+    env = make(Workload(config, trace), obs_mode="dict")
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    np.testing.assert_array_equal(observation["request_rate"], [3.0] * 5)
+
+
 @pytest.mark.parametrize("warmup_router", ["preserve-look-ahead", "llumnix", "aibrix-throughput"])
 def test_the_warm_up_is_served_as_by_a_cluster_with_that_router(warmup_router: str) -> None:
     trace = synthetic_trace("chat", duration_s=300.0, mean_rate_rps=25.0)

@@ -12,10 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-from scipy import stats
 
+from experiments.intervals import change, share
 from experiments.paper_calibration import (
     CALIBRATIONS,
     PUBLISHED,
@@ -24,6 +22,7 @@ from experiments.paper_calibration import (
     Calibration,
     figures,
 )
+from experiments.tables import plain_console, show
 from preserve_gym import Trace, simulate
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
@@ -44,8 +43,6 @@ TAILS = ("ttft_p99_s", "normalized_latency_p99_s")
 MEASURES = ("ttft_mean_s", "ttft_p99_s", "normalized_latency_mean_s", "normalized_latency_p99_s")
 _CELL = ["rate_rps", "router", "lengths", "served_as_true"]
 _CLASSES = 50  # of the regression: lengths it tells apart
-_LEVEL = 0.95
-_WIDTH = 150  # of tables, where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     _check(options)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = plain_console()
     with console.status("") as status:
         status.update("the artifact's figures")
         matched = pd.concat([calibration_table(name, options.seeds) for name in CALIBRATIONS])
-        _show("calibration: the artifact's single run beside ours", matched, console)
+        show("calibration: the artifact's single run beside ours", matched, console)
         rows: list[dict[str, Any]] = []
         for rate in options.rates:
             for seed in range(options.seeds):
@@ -105,8 +100,8 @@ def _run(arguments: Sequence[str] | None) -> int:
                 rows += run_rows(CALIBRATIONS[options.calibration], rate, options.requests, seed)
     runs = pd.DataFrame(rows)
     routing, flaw = routing_table(runs), flaw_table(runs)
-    _show("routing: means over seeds, and changes over least-requests in %", routing, console)
-    _show("flaw: gain in % over least-requests, by what is served", flaw, console)
+    show("routing: means over seeds, and changes over least-requests in %", routing, console)
+    show("flaw: gain in % over least-requests, by what is served", flaw, console)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         for name, table in {
@@ -242,19 +237,6 @@ def log_ratios(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
     return pd.DataFrame(ratios)
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean of independent values and its 95 % interval by Student's t."""
-    mean = float(values.mean())
-    half = float(stats.t.ppf(0.5 + 0.5 * _LEVEL, len(values) - 1) * stats.sem(values))
-    return mean, mean - half, mean + half
-
-
-def _change(log_ratio: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Geometric mean change in %, with its interval."""
-    mean, low, high = (100.0 * float(np.expm1(value)) for value in interval(log_ratio))
-    return mean, low, high
-
-
 def routing_table(runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each rate, router and kind of lengths, true lengths served.
 
@@ -269,8 +251,8 @@ def routing_table(runs: pd.DataFrame) -> pd.DataFrame:
         row |= {measure: float(part[measure].mean()) for measure in (*MEASURES, "preemptions")}
         for tail in TAILS:
             name = f"change_{tail.removesuffix('_s')}"
-            change = _change(ratios[tail][cell].to_numpy())
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), change, strict=True))
+            changed = change(ratios[tail][cell].to_numpy())
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), changed, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -302,13 +284,13 @@ def flaw_table(runs: pd.DataFrame) -> pd.DataFrame:
                 forms["predicted"] = forms["honest"] - forms["none"]
                 row: dict[str, Any] = {"router": router, "lengths": lengths, "tail": tail}
                 for form, log_ratio in forms.items():
-                    change, low, high = _change(log_ratio.to_numpy())
-                    row |= {f"gain_{form}": -change, f"{form}_low": -high, f"{form}_high": -low}
+                    mean, low, high = change(log_ratio.to_numpy())
+                    row |= {f"gain_{form}": -mean, f"{form}_low": -high, f"{form}_high": -low}
                 row |= {f"value_{form}": value for form, value in _values(runs, router, lengths, tail)}
-                share = (np.nan,) * 3
+                left = (np.nan,) * 3
                 if row["served_low"] > 0.0:
-                    share = _share(forms["honest"].to_numpy(), forms["served"].to_numpy())
-                row |= dict(zip(("survives", "survives_low", "survives_high"), share, strict=True))
+                    left = share(forms["honest"].to_numpy(), forms["served"].to_numpy())
+                row |= dict(zip(("survives", "survives_low", "survives_high"), left, strict=True))
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -317,25 +299,6 @@ def _values(runs: pd.DataFrame, router: str, lengths: str, tail: str) -> Iterato
     chosen = runs[(runs["router"] == router) & (runs["lengths"] == lengths)]
     for form, served_as_true in (("served", True), ("honest", False)):
         yield form, float(chosen.loc[chosen["served_as_true"] == served_as_true, tail].mean())
-
-
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean of ``part`` over that of ``whole`` in %, and its 95 % bootstrap interval over pairs."""
-    draws = np.random.default_rng(0).integers(len(part), size=(4000, len(part)))
-    shares = part[draws].mean(axis=1) / whole[draws].mean(axis=1)
-    low, high = np.percentile(shares, [50.0 - 50.0 * _LEVEL, 50.0 + 50.0 * _LEVEL])
-    return 100.0 * float(part.mean() / whole.mean()), 100.0 * float(low), 100.0 * float(high)
-
-
-def _show(title: str, frame: pd.DataFrame, console: Console) -> None:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in frame.columns:
-        number = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(name.replace("_", "\n"), justify="right" if number else "left")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
-    console.print(table)
-    console.print()
 
 
 def draw(runs: pd.DataFrame, path: Path) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,9 @@ class CellReport:
 class WorkerDiedError(RuntimeError):
     """A worker process ended without an answer, most likely killed for want of memory."""
 
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 OnShare = Callable[[int, float], None]
 OnDone = Callable[[int, CellReport], None]
@@ -99,6 +102,41 @@ def run_cells(
                     ) from None
                 on_done(i, found[i])
     return [found[i] for i in range(len(cells))]
+
+
+def run_tasks(
+    function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], *, jobs: int, on_done: Callable[[int], None]
+) -> list[ResultT]:
+    """``function`` of each task, in their order.
+
+    Args:
+        function: of a module, as processes look it up by name.
+        jobs: processes; 1 computes in this one.
+        on_done: called with how many are done.
+
+    Raises:
+        WorkerDiedError: if a worker was killed.
+    """
+    if jobs == 1:
+        results = []
+        for task in tasks:
+            results.append(function(task))
+            on_done(len(results))
+        return results
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        with _interrupts_held():
+            executor = stack.enter_context(_executor(context, min(jobs, len(tasks)), None))
+            pending = [executor.submit(function, task) for task in tasks]
+        for count, future in enumerate(concurrent.futures.as_completed(pending), start=1):
+            try:
+                future.result()
+            except BrokenProcessPool:
+                raise WorkerDiedError(
+                    "a worker process was killed, most likely for want of memory: try fewer --jobs"
+                ) from None
+            on_done(count)
+    return [future.result() for future in pending]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.intervals import interval
 from experiments.paper_calibration import (
     CALIBRATIONS,
     GPU_ONLY,
@@ -24,7 +25,6 @@ from experiments.paper_routing import (
     calibration_table,
     contests,
     flaw_table,
-    interval,
     log_ratios,
     main,
     predict,

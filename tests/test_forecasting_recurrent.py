@@ -205,6 +205,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         LstmForecaster.load(tmp_path / "missing.pt")
 
 
+def test_without_quantiles() -> None:
+    """The same forecasts, and nothing but them."""
+    series = daily(2)
+    plain = ArtifactLstmForecaster(0, TINY, quantiles=False)
+    plain.fit(series[:200], 0, WINDOW_S, 0.0)
+    made = plain.predict(series[:230], 3, (0.1, 0.9))
+    assert made.quantiles is None
+    expected = fitted(ArtifactLstmForecaster, series[:200]).predict(series[:230], 3)
+    np.testing.assert_array_equal(made.mean, expected.mean)
+
+
 @pytest.mark.parametrize("kind", FORECASTERS)
 def test_short_series(kind: type[RecurrentForecaster]) -> None:
     series = daily(1)

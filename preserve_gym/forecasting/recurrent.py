@@ -63,6 +63,7 @@ class RecurrentForecaster:
     Args:
         seed: of the first weights and of the order of the training windows.
         training: size and training of the network; as in PreServe's artifact unless given.
+        quantiles: whether to train the second network; without it forecasts have no quantiles.
 
     Raises:
         InputError: on a seed out of range, or if PyTorch is missing.
@@ -74,11 +75,14 @@ class RecurrentForecaster:
     min_history = _HISTORY
     refit_windows: int | None = None
 
-    def __init__(self, seed: int = 0, training: Training = ARTIFACT_TRAINING) -> None:
+    def __init__(
+        self, seed: int = 0, training: Training = ARTIFACT_TRAINING, *, quantiles: bool = True
+    ) -> None:
         check_seed(seed)
         _check_torch()
         self.seed = seed
         self.training = training
+        self.quantiles = quantiles
         self._model: _Model | None = None
         self._trial: _Model | None = None
         self._first_window = 0
@@ -106,7 +110,7 @@ class RecurrentForecaster:
         held_out = (len(history) - _HISTORY) // _CALIBRATION_SHARE
         earlier = history[: len(history) - held_out]
         self._trial = None
-        if held_out and earlier.min() < earlier.max():
+        if self.quantiles and held_out and earlier.min() < earlier.max():
             self._trial = self._train(earlier, first_window, window_s, clock_s)
         self._calibration = history[len(earlier) - _HISTORY :].copy()
         self._calibration_window = first_window + len(earlier)

@@ -149,7 +149,7 @@ def test_bad_times_of_running_are_named(unfinished_s: float) -> None:
 
 
 def test_needed_instances() -> None:
-    profile = InstanceProfile(1.0, 10.0, 4.0, 12.0, 3.0, 1.0)
+    profile = InstanceProfile(1.0, 10.0, 4.0, 12.0, 3.0, 1.0, 2.0)
     prompt = np.array([[300.0, 10.0, 90.0]])
     output = np.array([[10.0, 80.0, 39.0]])
     forecast = WorkloadForecast(10.0, prompt, output, "mine", uses_future=False)

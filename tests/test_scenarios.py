@@ -247,7 +247,7 @@ def test_environments_refuse_what_does_not_fit(own: Path) -> None:
         assert message in str(error.value)
     env = gym.make("preserve/Autoscale-v0", scenario=made, workload=workload)
     for options, message in (
-        ({"start": 100.0}, "options: expected start_s or none, got 'start'"),
+        ({"start": 100.0}, "options: expected start_s, violation_weight or none, got 'start'"),
         (
             {"start_s": 650.0},
             "start_s: expected a number in [30, 640], as split 'train' of trace 'half-hour'",

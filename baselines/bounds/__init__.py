@@ -1,0 +1,1 @@
+"""Bounds between which the results of autoscalers lie: constant fleet, hindsight schedule, lower bound."""

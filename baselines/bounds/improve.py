@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ CHUNKS_S = (600.0, 300.0, 120.0, 60.0, 30.0, 10.0)
 """Lengths of the stretches on which one instance is taken away or added."""
 _RECOVERY_S = 60.0
 """A stretch is blamed for violations up to a cold start and this long after it."""
-_PRICE_FALL = 0.7
-_PRICES = 16
+_HIGH_PRICE, _LOW_PRICE = 10.0, 0.02
+"""Of a violation, in what one of those allowed costs if all of the bill is shared among them."""
 _ATTEMPTS = 3
+_SKIPPED = 0.3
+"""Share of the stretches that are passed over, so that each round tries others."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,10 @@ def improve(
 ) -> Outcome:
     """The cheapest schedule that meets the target among those met on the way from ``best``.
 
-    A violation has a price in instance-seconds, high at first and then lower and lower. At each price one
-    instance is taken away, or added, on stretches of many lengths, wherever that is worth it. A simulation
-    tries all stretches of one length that are so far apart that their violations can be told from each
+    A violation has a price in instance-seconds that falls from round to round. In each, one instance is
+    taken away, or added, on stretches wherever that is worth it: on stretches of one length anywhere, or
+    before or after a step of the schedule, or from a step up to where the schedule is below it again. A
+    simulation tries all stretches of a round, so far apart that their violations can be told from each
     other; those worth it are kept as long as a simulation of them together says so and meets the target.
 
     Args:
@@ -56,36 +60,75 @@ def improve(
     """
     rng = np.random.default_rng(0)
     current, plays = best, 0
-    price_s = 10.0 * best.instance_s / (problem.allowed + 1)
-    for _ in range(_PRICES):
-        for sign in (-1, 1):
-            for chunk_s in CHUNKS_S:
-                if plays + 1 + _ATTEMPTS > effort:
-                    return best
-                chunk = max(1, round(chunk_s / problem.interval_s))
-                places = _places(problem, chunk, rng)
-                trial = simulate(_changed(problem, current.schedule, places, sign))
-                plays += 1
-                changes = _worth_it(problem, current, trial, places, price_s)
-                current, more = _accept(problem, current, changes, sign, price_s, simulate)
-                plays += more
-                if current.instance_s < best.instance_s:
-                    best = current
-        price_s *= _PRICE_FALL
+    unit_s = best.instance_s / (problem.allowed + 1)
+    rounds = [(sign, chunk_s, at_steps) for chunk_s in (*CHUNKS_S, None) for at_steps in (False, True)
+              for sign in (-1, 1)]
+    for sign, chunk_s, at_steps in itertools.cycle(rounds):
+        if plays + 1 + _ATTEMPTS > effort:
+            return best
+        price_s = unit_s * _HIGH_PRICE * (_LOW_PRICE / _HIGH_PRICE) ** (plays / effort)
+        places = _places(problem, current.schedule, sign, chunk_s, at_steps, rng)
+        plays += 1
+        if not places:
+            continue
+        trial = simulate(_changed(problem, current.schedule, places, sign))
+        changes = _worth_it(problem, current, trial, places, price_s)
+        current, more = _accept(problem, current, changes, sign, price_s, simulate)
+        plays += more
+        if current.instance_s < best.instance_s:
+            best = current
     return best
 
 
-def _places(problem: Problem, chunk: int, rng: np.random.Generator) -> list[_Place]:
-    """Stretches of ``chunk`` intervals in all windows, the first somewhere near the start."""
+def _places(
+    problem: Problem,
+    schedule: Schedule,
+    sign: int,
+    chunk_s: float | None,
+    at_steps: bool,
+    rng: np.random.Generator,
+) -> list[_Place]:
+    """Stretches far enough apart, in all windows: ``chunk_s`` long, or with None those above a step up."""
     after = problem.lead + math.ceil(_RECOVERY_S / problem.interval_s)
-    period = chunk + after
     places = []
-    for window, episode in enumerate(problem.episodes):
-        count = problem.intervals(episode)
-        for first in range(int(rng.integers(period)) - chunk + 1, count, period):
-            last, until = min(first + chunk, count), min(first + period, count)
-            places.append(_Place(window, max(first, 0), last, until))
+    for window, targets in enumerate(schedule):
+        count = len(targets)
+        if chunk_s is None:
+            stretches = _humps(targets, sign)
+        else:
+            chunk = max(1, round(chunk_s / problem.interval_s))
+            stretches = _beside_steps(targets, sign, chunk)
+            if not at_steps:
+                starts = range(int(rng.integers(chunk + after)) - chunk + 1, count, chunk + after)
+                stretches = [(first, first + chunk) for first in starts]
+        free = 0
+        skipped = rng.random(len(stretches)) < (_SKIPPED if at_steps else 0.0)
+        for (first, last), skip in zip(stretches, skipped, strict=True):
+            first, last = max(first, 0), min(last, count)
+            if first >= free and last > first and not skip:
+                free = min(last + after, count)
+                places.append(_Place(window, first, last, free))
     return places
+
+
+def _beside_steps(targets: NDArray[np.int64], sign: int, chunk: int) -> list[tuple[int, int]]:
+    """Stretches just above the steps of a schedule, to take away; just below, to add."""
+    stretches = []
+    steps = np.diff(targets)
+    for k in np.flatnonzero(steps) + 1:
+        above_is_ahead = steps[k - 1] > 0
+        stretches.append((k, k + chunk) if above_is_ahead == (sign < 0) else (k - chunk, k))
+    return sorted(stretches)
+
+
+def _humps(targets: NDArray[np.int64], sign: int) -> list[tuple[int, int]]:
+    """From each step up to where the schedule is below it again; to add, from each step down likewise."""
+    level = -sign * targets
+    stretches = []
+    for k in np.flatnonzero(np.diff(level) > 0) + 1:
+        below = np.flatnonzero(level[k:] < level[k])
+        stretches.append((k, k + below[0] if len(below) else len(level)))
+    return stretches
 
 
 def _changed(problem: Problem, schedule: Schedule, places: list[_Place], sign: int) -> Schedule:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +82,7 @@ def find_hindsight(
     1. The need of each control interval from what arrives in a window centred on it, times a margin,
        rounded up; each interval asks for the largest need up to a cold start ahead, so that instances are
        ready in time and gaps shorter than a cold start are bridged. For each length of the window, the
-       least margin that meets the target is found by bisection.
+       least margin that meets the target is found by bisection, if any cheaper than the best so far does.
     2. The cheapest of these and of the constant fleet is improved by ``improve``.
 
     It is the best that was found, not proven to be the best there is.
@@ -109,33 +108,38 @@ def find_hindsight(
             on_play(outcome)
         return outcome
 
-    candidates = [static.outcome, *_by_need(problem, profile, simulate)]
-    best = min(candidates, key=lambda outcome: outcome.instance_s)
+    best = _by_need(problem, profile, static.outcome, simulate)
     return improve(problem, best, simulate, effort)
 
 
 def _by_need(
-    problem: Problem, profile: InstanceProfile, simulate: Callable[[Schedule], Outcome]
-) -> Iterator[Outcome]:
-    """For each span the cheapest schedule that meets the target, if there is one."""
+    problem: Problem, profile: InstanceProfile, best: Outcome, simulate: Callable[[Schedule], Outcome]
+) -> Outcome:
+    """The cheapest schedule by need that meets the target, or ``best`` if that is cheaper."""
     for span_s in SPANS_S:
         needs = [_need(problem, profile, episode, span_s) for episode in problem.episodes]
-        found, low, high = None, 0.0, 1.0
-        while high <= _LARGEST_MARGIN:
-            outcome = simulate(_schedule(problem, needs, high))
-            if outcome.violations <= problem.allowed:
-                found = outcome
+        # The largest margin that can still be cheaper; no simulation says more than what it asks for.
+        low, high = 0.0, _LARGEST_MARGIN
+        while high - low > _MARGIN_PRECISION * high:
+            middle = 0.5 * (low + high)
+            if problem.asked_s(_schedule(problem, needs, middle)) < best.instance_s:
+                low = middle
+            else:
+                high = middle
+        low, high = 0.0, low
+        outcome = simulate(_schedule(problem, needs, high))
+        while outcome.violations <= problem.allowed or low > 0.0:
+            if outcome.violations <= problem.allowed and outcome.instance_s < best.instance_s:
+                best = outcome
+            if high - low <= _MARGIN_PRECISION * high:
                 break
-            low, high = high, 2.0 * high
-        while found is not None and high - low > _MARGIN_PRECISION * high:
             middle = 0.5 * (low + high)
             outcome = simulate(_schedule(problem, needs, middle))
             if outcome.violations <= problem.allowed:
-                found, high = outcome, middle
+                high = middle
             else:
                 low = middle
-        if found is not None:
-            yield found
+    return best
 
 
 def _need(

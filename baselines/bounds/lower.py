@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from baselines.bounds.cheapest import cheapest
+from baselines.bounds.cheapest import Blocks, Plan, cheapest
 from baselines.bounds.problem import Problem
 from baselines.bounds.work import Work, works
 
 FloatArray = NDArray[np.float64]
+
+PARTS = (2, 8)
+"""Into how many blocks a cold start is cut."""
+_STEPS = 30
+_STEP_SIZE = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,25 +39,6 @@ class LowerBound:
         return self.instance_s * self.gpus / 3600.0
 
 
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """The work of a window, cut into blocks of equal length.
-
-    Attributes:
-        length_s: of a block.
-        arriving_s: work of the requests that arrive in each block, float64[blocks].
-        movable_s: of what has arrived by the end of each block, the work that is due after it.
-        heaviest_s: work of the requests that arrive in each block, the heaviest first, summed up, block by
-            block; ``first[k]`` is where block k begins, which has ``first[k + 1] - first[k]`` of them.
-    """
-
-    length_s: float
-    arriving_s: FloatArray
-    movable_s: FloatArray
-    heaviest_s: FloatArray
-    first: NDArray[np.int64]
-
-
 def lower_bound(problem: Problem) -> LowerBound:
     """The largest of three lower bounds on the instance-seconds of any policy that meets the target.
 
@@ -65,19 +51,19 @@ def lower_bound(problem: Problem) -> LowerBound:
     3. *Blocks*, with ceilings. Let c be the shortest cold start. An instance that serves at time u is billed
        in all of [u - c, u] (or since the start): it was started by u - c, or ready at the start, and an
        instance that has gone off has to start anew. So n instances that serve at any one moment u cost
-       n all through [u - c, u]. Cut the window into blocks of c/2. If block k is to do u_k of work, then at
-       some moment in it at least ``n_k = ceil(u_k / (c/2))`` instances serve, and the block before it,
-       which lies within c of that moment, is billed n_k throughout. So the bill is at least
-       ``c/2 * sum(n_k, k >= 1)``, and of the last block at least the work in it, which is more than
-       ``c/2 * (n - 1)``.
+       n all through [u - c, u]. Cut the window into blocks of c/m. If block k is to do u_k of work, then at
+       some moment in it at least ``n_k = ceil(u_k / (c/m))`` instances serve, and each of the m - 1 blocks
+       before it, which lie within c of that moment, is billed n_k throughout. So block j is billed at least
+       the largest of n_k, k = j+1 ... j+m-1, and so any weighted mean of them; the last block at least the
+       work in it, which is more than n - 1 times its length.
 
        Work may be done from its arrival until it is due: what arrives in block k, plus what has been left
        over before, minus u_k, is left over, and is at most what has arrived and is due after the block. A
        request that is dropped takes its work away in the block of its arrival. The least bill over all
        choices of n and of drops, with a price on drops in place of their limit d, minus the price of d, is
-       a lower bound at any price (Lagrange's relaxation); it is found by dynamic programming in
-       ``cheapest``, in which the work left over is rounded in the adversary's favour. The best price is
-       searched for.
+       a lower bound at any price (Lagrange's relaxation) and for any weights; it is found by dynamic
+       programming in ``cheapest``, in which the work left over is rounded in the adversary's favour. Price
+       and weights are searched for, by subgradients: more weight where the adversary has more instances.
 
     Every request counts, those in the batch that violate the SLO too; what they cost is left out. Requests
     of the warm-up are left out, and what arrives at the end may be served after it at no cost.
@@ -89,7 +75,10 @@ def lower_bound(problem: Problem) -> LowerBound:
     best = int(np.argmax(fluids_s))
     bound_s = max(floor_s, fluids_s[best])
     if np.isfinite(bound_s):
-        bound_s = max(bound_s, _by_blocks(problem, by_rule[best]))
+        price_s = None
+        for parts in PARTS:
+            by_blocks_s, price_s = _by_blocks(problem, by_rule[best], parts, price_s)
+            bound_s = max(bound_s, by_blocks_s)
     return LowerBound(bound_s, cluster.instance.gpus)
 
 
@@ -112,28 +101,78 @@ def _fluid(problem: Problem, of_windows: Sequence[Work]) -> float:
     return float(due_s[: max(len(due_s) - drops, 0)].sum())
 
 
-def _by_blocks(problem: Problem, of_windows: Sequence[Work]) -> float:
-    """The third bound; 0 where cold starts are too short or too long for it."""
+def _by_blocks(
+    problem: Problem, of_windows: Sequence[Work], parts: int, price_s: float | None
+) -> tuple[float, float | None]:
+    """The third bound with blocks of a cold start over ``parts``, and the best price; 0 where cold starts are too short or too long for it."""
     cluster, drops = problem.cluster, _droppable(problem, of_windows)
-    length_s = 0.5 * min(cluster.cold_starts_s)
+    length_s = min(cluster.cold_starts_s) / parts
     if length_s < 1.0 or any(episode.horizon_s < 2.0 * length_s for episode in problem.episodes):
-        return 0.0
+        return 0.0, price_s
     rest_s, windows = 0.0, []
     for episode, work in zip(problem.episodes, of_windows, strict=True):
         count = int(episode.horizon_s / length_s)
         rest_s += cluster.min_instances * (episode.horizon_s - count * length_s)
         windows.append(cut(work, episode.start_s, length_s, count))
 
-    def bill_s(price_s: float) -> float:
-        least = sum(cheapest(blocks, cluster.min_instances, cluster.max_instances, price_s) for blocks in windows)
-        return least - price_s * drops
+    best_s, price_s = _search(windows, cluster.min_instances, cluster.max_instances, drops, parts, price_s)
+    return rest_s + best_s, price_s
 
-    # Beyond, a drop costs more than the largest fleet.
-    highest_s = 2.0 * cluster.max_instances * length_s
-    found = minimize_scalar(
-        lambda root: -bill_s(root**4), bounds=(0.0, highest_s**0.25), method="bounded", options={"xatol": 1e-2}
-    )
-    return rest_s + max(bill_s(0.0), -float(found.fun))
+
+def _search(
+    windows: list[Blocks], low: int, high: int, drops: int, parts: int, price_s: float | None
+) -> tuple[float, float]:
+    """The largest bound found, over weights and prices from ``price_s`` on, and its price."""
+    logits = [_nothing_known(len(blocks.arriving_s), parts) for blocks in windows]
+
+    def plans_at(price_s: float) -> list[Plan]:
+        weights = [_weights(of_one) for of_one in logits]
+        return [cheapest(*pair, low, high, price_s) for pair in zip(windows, weights, strict=True)]
+
+    def bill_s(price_s: float) -> float:
+        return sum(plan.cost_s for plan in plans_at(price_s)) - price_s * drops
+
+    best_s = bill_s(0.0)
+    if price_s is None:
+        # Beyond, a drop costs more than the largest fleet.
+        highest_s = 2.0 * high * parts * windows[0].length_s
+        found = minimize_scalar(
+            lambda root: -bill_s(root**4),
+            bounds=(0.0, highest_s**0.25),
+            method="bounded",
+            options={"xatol": 0.02},
+        )
+        best_s, price_s = max(best_s, -float(found.fun)), float(found.x) ** 4
+    best_price_s = price_s
+    for step in range(_STEPS if parts > 2 else 0):
+        plans = plans_at(price_s)
+        reached_s = sum(plan.cost_s for plan in plans) - price_s * drops
+        if reached_s > best_s:
+            best_s, best_price_s = reached_s, price_s
+        size = _STEP_SIZE / np.sqrt(step + 1.0)
+        for of_one, plan in zip(logits, plans, strict=True):
+            ahead = np.pad(plan.instances[1:], (0, parts - 2), mode="edge").astype(np.float64)
+            of_one += size * np.lib.stride_tricks.sliding_window_view(ahead, parts - 1)
+        dropped = sum(plan.drops for plan in plans)
+        price_s *= float(np.exp(size * (dropped - drops) / max(dropped, drops, 1)))
+    return best_s, best_price_s
+
+
+def _nothing_known(count: int, parts: int) -> FloatArray:
+    """Logits of equal weights: of block j on block j + 1 + i, float64[count - 1, parts - 1]; -inf: none."""
+    reach = np.arange(count - 1)[:, np.newaxis] + 1 + np.arange(parts - 1)
+    return np.where(reach < count, 0.0, -np.inf)
+
+
+def _weights(logits: FloatArray) -> FloatArray:
+    """What a block weighs in the bills of the blocks before it, float64[count]."""
+    share = np.exp(logits - logits.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    weights = np.zeros(len(logits) + 1)
+    for i in range(logits.shape[1]):
+        used = min(len(logits), len(weights) - 1 - i)
+        weights[1 + i :] += share[:used, i]
+    return weights
 
 
 def cut(work: Work, start_s: float, length_s: float, count: int) -> Blocks:

@@ -71,6 +71,14 @@ class Problem:
         """Control intervals that a cold start takes, rounded up; the longest if they differ."""
         return math.ceil(max(self.cluster.cold_starts_s) / self.interval_s - 1e-9)
 
+    def asked_s(self, schedule: Schedule) -> float:
+        """Instance-seconds that a schedule asks for; the bill adds what drains."""
+        asked_s = 0.0
+        for episode, targets in zip(self.episodes, schedule, strict=True):
+            last_s = episode.horizon_s - self.interval_s * (len(targets) - 1)
+            asked_s += self.interval_s * float(targets[:-1].sum()) + last_s * float(targets[-1])
+        return asked_s
+
     def constant(self, instances: int) -> Schedule:
         """The schedule of a constant fleet."""
         return tuple(np.full(self.intervals(episode), instances, np.int64) for episode in self.episodes)

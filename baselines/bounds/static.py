@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from baselines.bounds.lower import LowerBound
 from baselines.bounds.problem import Outcome, Problem, play
 
 
@@ -14,7 +16,7 @@ class BestStatic:
     Attributes:
         instances: its size; that of the largest fleet if not even that meets the target.
         outcome: what it costs and achieves.
-        attainments: SLO attainment of every smaller fleet of the cluster, and its own, by size.
+        attainments: SLO attainment of the smaller fleets that were tried, and its own, by size.
         meets: whether the target is met. Else the scenario cannot be served at the target.
     """
 
@@ -24,10 +26,18 @@ class BestStatic:
     meets: bool
 
 
-def best_static(problem: Problem) -> BestStatic:
-    """Try every size, the smallest first: attainment need not rise with it for the answer to be right."""
+def best_static(problem: Problem, lower: LowerBound) -> BestStatic:
+    """Try every size, the smallest first: attainment need not rise with it for the answer to be right.
+
+    Args:
+        lower: a fleet that costs less than this bound cannot meet the target and is not tried.
+    """
     cluster, attainments = problem.cluster, {}
-    for instances in range(cluster.min_instances, cluster.max_instances + 1):
+    horizons_s = sum(episode.horizon_s for episode in problem.episodes)
+    least = cluster.max_instances
+    if lower.instance_s < horizons_s * cluster.max_instances:
+        least = max(cluster.min_instances, math.ceil(lower.instance_s / horizons_s - 1e-9))
+    for instances in range(least, cluster.max_instances + 1):
         outcome = play(problem, problem.constant(instances))
         attainments[instances] = outcome.attainment
         if outcome.violations <= problem.allowed:

@@ -85,8 +85,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     _show(table, console)
     for row in rows:
         if not row["meets"]:
+            size = row["static_instances"]
             console.print(
-                f"{row['scenario']}: its largest fleet, {row['static_instances']} instances, reaches "
+                f"{row['scenario']}: its largest fleet, {size} instance{'s' * (size > 1)}, reaches "
                 f"{100 * row['static_attainment']:.2f} %: it cannot be served at the target",
                 highlight=False,
                 soft_wrap=True,
@@ -140,7 +141,7 @@ def compute(
     lower = lower_bound(problem)
     status.update(f"{scenario.name}: constant fleets")
     static = best_static(problem, lower)
-    row = {
+    row: dict[str, Any] = {
         "scenario": scenario.name,
         "split": options.split,
         "seed": seed,
@@ -187,14 +188,15 @@ def _show(frame: pd.DataFrame, console: Console) -> None:
 
 
 def _text(name: str, value: Any) -> str:
-    if isinstance(value, float):
-        if np.isnan(value):
-            return "-"
-        share = name.endswith(("attainment", "of_static", "of_hindsight"))
-        return f"{100 * value:.2f}" if name.endswith("attainment") else f"{100 * value:.0f}" if share else (
-            f"{value:.3g}" if value < 10 else f"{value:.1f}"
-        )
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    if np.isnan(value):
+        return "-"
+    if name.endswith("attainment"):
+        return f"{100 * value:.2f}"
+    return f"{100 * value:.0f}" if "_of_" in name else f"{value:.2f}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import pytest
 from baselines import Hpa, Reactive
 from baselines.bounds import Problem, as_policy, best_static, find_hindsight, lower_bound, play
 from baselines.bounds.problem import Outcome
+from baselines.bounds.work import works
 from preserve_gym import (
+    Cluster,
     ClusterConfig,
     InputError,
     InstanceConfig,
@@ -71,7 +73,10 @@ def burst(rng: np.random.Generator) -> tuple[Problem, Workload]:
     arrival_s = np.concatenate((quiet, loud))
     n = len(arrival_s)
     return workload_of(
-        arrival_s, rng.integers(10, 1500, n), rng.integers(1, 60, n), target=float(rng.choice([0.8, 0.95, 1.0]))
+        arrival_s,
+        rng.integers(10, 1500, n),
+        rng.integers(1, 60, n),
+        target=float(rng.choice([0.8, 0.95, 1.0])),
     )
 
 
@@ -131,7 +136,7 @@ class TestStatic:
         assert found.outcome.instance_s == pytest.approx(120.0)
 
     def test_what_the_largest_fleet_cannot_serve_is_flagged(self) -> None:
-        problem, workload = workload_of(np.full(20, 30.0))
+        problem, _ = workload_of(np.full(20, 30.0))
         found = best_static(problem, lower_bound(problem))
         assert (found.instances, found.meets) == (3, False)
         assert found.outcome.attainment < 1.0
@@ -143,7 +148,7 @@ class TestHindsight:
     def test_one_burst_has_a_known_optimum(self) -> None:
         # Three requests at once at 45 s need a second instance, ready by then: asked for at 20 s of the
         # window's clock at the latest, drained at 40 s when the burst is over.
-        problem, workload = workload_of([12.0, 20.0, 45.0, 45.0, 45.0, 60.0])
+        problem, _ = workload_of([12.0, 20.0, 45.0, 45.0, 45.0, 60.0])
         found = find_hindsight(problem, PROFILE, best_static(problem, lower_bound(problem)), effort=200)
         assert found.violations == 0
         best = cheapest(problem)
@@ -153,7 +158,7 @@ class TestHindsight:
 
     @pytest.mark.parametrize("seed", [0, 2, 3, 4, 5, 6])
     def test_between_the_lower_bound_and_the_constant_fleet(self, seed: int) -> None:
-        problem, workload = burst(np.random.default_rng(seed))
+        problem, _ = burst(np.random.default_rng(seed))
         static = best_static(problem, lower_bound(problem))
         assert static.meets
         found = find_hindsight(problem, PROFILE, static, effort=60)
@@ -163,7 +168,7 @@ class TestHindsight:
         assert lower_bound(problem).instance_s <= found.instance_s <= static.outcome.instance_s
 
     def test_same_input_same_schedule(self) -> None:
-        problem, workload = burst(np.random.default_rng(3))
+        problem, _ = burst(np.random.default_rng(3))
         static = best_static(problem, lower_bound(problem))
         one, two = (find_hindsight(problem, PROFILE, static, effort=40) for _ in range(2))
         np.testing.assert_array_equal(one.schedule[0], two.schedule[0])
@@ -262,5 +267,42 @@ def test_bad_problems(values: dict[str, Any], message: str) -> None:
 def test_windows_without_requests() -> None:
     _, workload = workload_of([1.0, 11.0])
     quiet = replace(workload.episode_at(10.0), trace=workload.trace.take(slice(0, 1)))
-    with pytest.raises(InputError, match="^episodes: expected at least one request in their scored parts"):
+    with pytest.raises(InputError, match=r"^episodes: expected at least one request in their scored parts"):
         Problem(CLUSTER, (quiet,))
+
+
+class TestWork:
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("kind", ["seats", "memory", "deadline"])
+    def test_instances_are_busy_for_longer(self, kind: str, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        law = LatencyLaw(0.02, 1e-5, 2e-6, 1e-9, knee_tokens=64, per_token_beyond_knee_s=1e-4)
+        limits: dict[str, Any] = {
+            # Each rule where it says most.
+            "seats": {"max_num_seqs": 4, "num_gpu_blocks": 5000},
+            "memory": {"num_gpu_blocks": 130, "max_model_len": 2000},
+            "deadline": {"num_gpu_blocks": 5000},
+        }[kind]
+        instance = InstanceConfig(latency=law, cold_start_s=20.0, **limits)
+        slo = SloConfig(ttft_s=5.0, tpot_s=0.06 if kind == "deadline" else 0.2)
+        cluster = ClusterConfig(instance=instance, slo=slo, max_instances=3)
+        n = int(rng.integers(50, 400))
+        _, workload = workload_of(
+            rng.uniform(10.0, 69.0, n), rng.integers(1, 600, n), rng.integers(1, 200, n), cluster
+        )
+        episode = workload.episode_at(10.0)
+        served = Cluster(cluster, episode.trace, initial_instances=2)
+        # Long after, so that all is done.
+        served.run_until(10_000.0)
+        results = served.results()
+        assert results["completed_s"].notna().all()
+        complied = results.loc[results["violated_s"].isna(), "arrival_s"].to_numpy()
+        assert len(complied) > 10
+        busy_s = served.totals()["busy_s"]
+        shares = []
+        for work in works(cluster, episode):
+            of_complied = np.isin(work.arrival_s, complied)
+            # Whoever has complied could.
+            assert of_complied.sum() == len(complied)
+            shares.append(float(work.total_s[of_complied].sum()) / busy_s)
+        assert 0.05 < max(shares) <= 1.0

@@ -77,7 +77,7 @@ def cheapest(blocks: Blocks, weights: FloatArray, low: int, high: int, price_s: 
     return Plan(cost_s, instances, int(drops))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _cheapest(
     arriving_s: FloatArray,
     movable_s: FloatArray,
@@ -129,7 +129,7 @@ def _cheapest(
     return cost_s, instances, total_drops
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _drops(heaviest_s: FloatArray, first: int, last: int, excess_s: float) -> Any:
     """The fewest requests of a block that hold ``excess_s`` of work; -1 if all hold less."""
     if excess_s <= 0.0:

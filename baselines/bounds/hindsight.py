@@ -142,9 +142,7 @@ def _by_need(
     return best
 
 
-def _need(
-    problem: Problem, profile: InstanceProfile, episode: Episode, span_s: float
-) -> NDArray[np.float64]:
+def _need(problem: Problem, profile: InstanceProfile, episode: Episode, span_s: float) -> NDArray[np.float64]:
     """Instances that the arrivals of ``span_s`` around each control interval need, float64[intervals]."""
     middle_s = episode.start_s + (np.arange(problem.intervals(episode)) + 0.5) * problem.interval_s
     # At the ends of the window there is less to see.

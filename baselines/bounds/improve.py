@@ -42,9 +42,7 @@ class _Change:
     added: int
 
 
-def improve(
-    problem: Problem, best: Outcome, simulate: Callable[[Schedule], Outcome], effort: int
-) -> Outcome:
+def improve(problem: Problem, best: Outcome, simulate: Callable[[Schedule], Outcome], effort: int) -> Outcome:
     """The cheapest schedule that meets the target among those met on the way from ``best``.
 
     A violation has a price in instance-seconds that falls from round to round. In each, one instance is
@@ -61,8 +59,12 @@ def improve(
     rng = np.random.default_rng(0)
     current, plays = best, 0
     unit_s = best.instance_s / (problem.allowed + 1)
-    rounds = [(sign, chunk_s, at_steps) for chunk_s in (*CHUNKS_S, None) for at_steps in (False, True)
-              for sign in (-1, 1)]
+    rounds = [
+        (sign, chunk_s, at_steps)
+        for chunk_s in (*CHUNKS_S, None)
+        for at_steps in (False, True)
+        for sign in (-1, 1)
+    ]
     for sign, chunk_s, at_steps in itertools.cycle(rounds):
         if plays + 1 + _ATTEMPTS > effort:
             return best
@@ -115,7 +117,7 @@ def _beside_steps(targets: NDArray[np.int64], sign: int, chunk: int) -> list[tup
     """Stretches just above the steps of a schedule, to take away; just below, to add."""
     stretches = []
     steps = np.diff(targets)
-    for k in np.flatnonzero(steps) + 1:
+    for k in (np.flatnonzero(steps) + 1).tolist():
         above_is_ahead = steps[k - 1] > 0
         stretches.append((k, k + chunk) if above_is_ahead == (sign < 0) else (k - chunk, k))
     return sorted(stretches)
@@ -125,9 +127,9 @@ def _humps(targets: NDArray[np.int64], sign: int) -> list[tuple[int, int]]:
     """From each step up to where the schedule is below it again; to add, from each step down likewise."""
     level = -sign * targets
     stretches = []
-    for k in np.flatnonzero(np.diff(level) > 0) + 1:
+    for k in (np.flatnonzero(np.diff(level) > 0) + 1).tolist():
         below = np.flatnonzero(level[k:] < level[k])
-        stretches.append((k, k + below[0] if len(below) else len(level)))
+        stretches.append((k, k + int(below[0]) if len(below) else len(level)))
     return stretches
 
 

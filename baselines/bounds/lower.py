@@ -104,7 +104,10 @@ def _fluid(problem: Problem, of_windows: Sequence[Work]) -> float:
 def _by_blocks(
     problem: Problem, of_windows: Sequence[Work], parts: int, price_s: float | None
 ) -> tuple[float, float | None]:
-    """The third bound with blocks of a cold start over ``parts``, and the best price; 0 where cold starts are too short or too long for it."""
+    """The third bound with blocks of a cold start over ``parts``, and the best price.
+
+    It is 0 where cold starts are too short or too long for it.
+    """
     cluster, drops = problem.cluster, _droppable(problem, of_windows)
     length_s = min(cluster.cold_starts_s) / parts
     if length_s < 1.0 or any(episode.horizon_s < 2.0 * length_s for episode in problem.episodes):
@@ -176,14 +179,13 @@ def _weights(logits: FloatArray) -> FloatArray:
 
 
 def cut(work: Work, start_s: float, length_s: float, count: int) -> Blocks:
-    """The work of a window that starts at ``start_s``, in ``count`` blocks; what arrives later is left out."""
+    """The work of a window from ``start_s`` on, in ``count`` blocks; what arrives later is left out."""
     block = ((work.arrival_s - start_s) / length_s).astype(np.int64)
     inside = block < count
     block, total_s = block[inside], work.total_s[inside]
     first = np.searchsorted(block, np.arange(count + 1), side="left")
-    heaviest_s = np.concatenate(
-        [np.cumsum(np.sort(part)[::-1]) for part in np.split(total_s, first[1:-1])] or [total_s]
-    )
+    parts = np.split(total_s, first[1:-1])
+    heaviest_s = np.concatenate([np.cumsum(np.sort(part)[::-1]) for part in parts])
     ends_s = start_s + length_s * np.arange(1, count + 1)
     movable_s = np.zeros(count)
     for part_s, due_s in ((work.prefill_s, work.prefill_due_s), (work.decode_s, work.decode_due_s)):
@@ -193,5 +195,5 @@ def cut(work: Work, start_s: float, length_s: float, count: int) -> Blocks:
         due = np.searchsorted(due_s[order], ends_s, side="right")
         # What is due by then has arrived by then.
         movable_s += before - np.concatenate(([0.0], np.cumsum(part_s[order])))[due]
-    arriving_s = np.bincount(block, weights=total_s, minlength=count)
+    arriving_s = np.bincount(block, weights=total_s, minlength=count).astype(np.float64)
     return Blocks(length_s, arriving_s, np.maximum(movable_s, 0.0), heaviest_s, first)

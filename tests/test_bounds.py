@@ -12,6 +12,7 @@ import pytest
 
 from baselines import Hpa, Reactive
 from baselines.bounds import Problem, as_policy, best_static, find_hindsight, lower_bound, play
+from baselines.bounds.improve import Change, Place, accept
 from baselines.bounds.problem import Outcome
 from baselines.bounds.work import works
 from preserve_gym import (
@@ -167,6 +168,16 @@ class TestHindsight:
         assert (again.instance_s, again.violations) == (found.instance_s, found.violations)
         assert lower_bound(problem).instance_s <= found.instance_s <= static.outcome.instance_s
 
+    def test_improving_keeps_the_target(self) -> None:
+        problem, _ = workload_of([12.0, 20.0, 30.0], target=0.6)
+        current = play(problem, problem.constant(3))
+        worse = Outcome(problem.constant(1), (np.array([True, True, False]),), 60.0, 1)
+        change = Change(Place(0, 0, 6, 6), 120.0, 0)
+        found, plays = accept(problem, current, [change], -1, 1.0, lambda schedule: worse)
+        assert (found, plays) == (current, 1)
+        better = Outcome(problem.constant(1), (np.array([True, False, False]),), 60.0, 1)
+        assert accept(problem, current, [change], -1, 1.0, lambda schedule: better) == (better, 1)
+
     def test_same_input_same_schedule(self) -> None:
         problem, _ = burst(np.random.default_rng(3))
         static = best_static(problem, lower_bound(problem))
@@ -208,6 +219,17 @@ class TestLowerBound:
         best = cheapest(problem)
         assert best is not None
         assert bound.instance_s <= best.instance_s
+
+    def test_a_short_burst_costs_a_cold_start(self) -> None:
+        # Four seconds of work at once, in two and a half: another instance, for a moment.
+        cluster = replace(CLUSTER, slo=SloConfig(ttft_s=2.4, tpot_s=0.1))
+        problem, _ = workload_of([45.0] * 4, cluster=cluster)
+        problem = replace(problem, interval_s=1.0)
+        targets = np.ones(60, np.int64)
+        targets[14:36] = 2
+        outcome = play(problem, (targets,))
+        assert outcome.violations == 0
+        assert 70.0 < lower_bound(problem).instance_s <= outcome.instance_s < 83.0
 
     def test_dropping_lowers_it(self) -> None:
         bounds = [
@@ -306,3 +328,23 @@ class TestWork:
             assert of_complied.sum() == len(complied)
             shares.append(float(work.total_s[of_complied].sum()) / busy_s)
         assert 0.05 < max(shares) <= 1.0
+
+    def test_is_all_there_is_where_a_rule_fits(self) -> None:
+        law = LatencyLaw(0.02, 1e-5, 1e-9, 0.0)
+        loose = SloConfig(ttft_s=1000.0, tpot_s=None)
+        # Forty alike at once: four at a time; as many as fit into the memory; all, just in time.
+        for limits, output in (
+            ({"max_num_seqs": 4, "num_gpu_blocks": 5000}, 101),
+            ({"num_gpu_blocks": 1 + 40, "max_model_len": 200}, 17),
+            ({"num_gpu_blocks": 5000}, 101),
+        ):
+            instance = InstanceConfig(latency=law, cold_start_s=20.0, **limits)
+            cluster = ClusterConfig(instance=instance, slo=loose, max_instances=1)
+            problem, _ = workload_of(np.full(40, 20.0), 1 if output > 17 else 144, output, cluster)
+            served = Cluster(cluster, problem.episodes[0].trace)
+            served.run_until(10_000.0)
+            slowest_s = float((served.results()["completed_s"] - 20.0).max())
+            slo = SloConfig(None, tpot_s=None, normalized_latency_s=slowest_s / output + 1e-9)
+            episode = problem.episodes[0]
+            found = [work.total_s.sum() for work in works(replace(cluster, slo=slo), episode)]
+            assert 0.85 < max(found) / served.totals()["busy_s"] <= 1.0 + 1e-6

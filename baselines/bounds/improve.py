@@ -24,7 +24,7 @@ _SKIPPED = 0.3
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """A stretch of a window: changed in [first, last), blamed in [first, until), in control intervals."""
 
     window: int
@@ -34,10 +34,10 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Change:
+class Change:
     """What a change at a place saves, in instance-seconds (negative: costs), and the violations it adds."""
 
-    place: _Place
+    place: Place
     saved_s: float
     added: int
 
@@ -75,7 +75,7 @@ def improve(problem: Problem, best: Outcome, simulate: Callable[[Schedule], Outc
             continue
         trial = simulate(_changed(problem, current.schedule, places, sign))
         changes = _worth_it(problem, current, trial, places, price_s)
-        current, more = _accept(problem, current, changes, sign, price_s, simulate)
+        current, more = accept(problem, current, changes, sign, price_s, simulate)
         plays += more
         if current.instance_s < best.instance_s:
             best = current
@@ -89,7 +89,7 @@ def _places(
     chunk_s: float | None,
     at_steps: bool,
     rng: np.random.Generator,
-) -> list[_Place]:
+) -> list[Place]:
     """Stretches far enough apart, in all windows: ``chunk_s`` long, or with None those above a step up."""
     after = problem.lead + math.ceil(_RECOVERY_S / problem.interval_s)
     places = []
@@ -109,7 +109,7 @@ def _places(
             first, last = max(first, 0), min(last, count)
             if first >= free and last > first and not skip:
                 free = min(last + after, count)
-                places.append(_Place(window, first, last, free))
+                places.append(Place(window, first, last, free))
     return places
 
 
@@ -133,7 +133,7 @@ def _humps(targets: NDArray[np.int64], sign: int) -> list[tuple[int, int]]:
     return stretches
 
 
-def _changed(problem: Problem, schedule: Schedule, places: list[_Place], sign: int) -> Schedule:
+def _changed(problem: Problem, schedule: Schedule, places: list[Place], sign: int) -> Schedule:
     """With one instance more or less at the places, within the bounds of the cluster."""
     cluster = problem.cluster
     changed = [targets.copy() for targets in schedule]
@@ -143,8 +143,8 @@ def _changed(problem: Problem, schedule: Schedule, places: list[_Place], sign: i
 
 
 def _worth_it(
-    problem: Problem, current: Outcome, trial: Outcome, places: list[_Place], price_s: float
-) -> list[_Change]:
+    problem: Problem, current: Outcome, trial: Outcome, places: list[Place], price_s: float
+) -> list[Change]:
     """The changes that save more than the violations they add are worth, the best first."""
     before, after = _violations_before(problem, current), _violations_before(problem, trial)
     worth = []
@@ -152,7 +152,7 @@ def _worth_it(
         k, first, until = place.window, place.first, place.until
         added = int((after[k][until] - after[k][first]) - (before[k][until] - before[k][first]))
         removed = current.schedule[k][first : place.last] - trial.schedule[k][first : place.last]
-        change = _Change(place, float(removed.sum()) * problem.interval_s, added)
+        change = Change(place, float(removed.sum()) * problem.interval_s, added)
         if change.saved_s - price_s * added > 0.0:
             worth.append(change)
     return sorted(worth, key=lambda change: price_s * change.added - change.saved_s)
@@ -169,10 +169,10 @@ def _violations_before(problem: Problem, outcome: Outcome) -> list[NDArray[np.in
     return sums
 
 
-def _accept(
+def accept(
     problem: Problem,
     current: Outcome,
-    changes: list[_Change],
+    changes: list[Change],
     sign: int,
     price_s: float,
     simulate: Callable[[Schedule], Outcome],

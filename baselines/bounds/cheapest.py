@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-_LEVELS = 16
-"""Steps in which work left over is counted."""
 _ROUNDING = 1e-9
 
 
@@ -50,18 +48,19 @@ class Plan:
     drops: int
 
 
-def cheapest(blocks: Blocks, weights: FloatArray, low: int, high: int, price_s: float) -> Plan:
+def cheapest(blocks: Blocks, weights: FloatArray, low: int, high: int, price_s: float, levels: int) -> Plan:
     """The plan of least cost.
 
     Block k with n instances costs ``weights[k] * n`` times its length, the last one another n - 1 times
     it (at least ``low``), and each dropped request ``price_s``. The state is the work left over, as the
-    lower end of one of 16 equal parts of what may be left over; a step into a part needs no more than to
-    reach its upper end. So no plan costs less, and the one given may be too good to be true.
+    lower end of one of ``levels`` equal parts of what may be left over; a step into a part needs no more
+    than to reach its upper end. So no plan costs less, and the one given may be too good to be true.
 
     Args:
         weights: float64[blocks].
         low, high: bounds of n.
         price_s: of a drop, in instance-seconds.
+        levels: the more, the sharper; at most 2**15 - 1.
     """
     cost_s, instances, drops = _cheapest(
         blocks.arriving_s,
@@ -73,6 +72,7 @@ def cheapest(blocks: Blocks, weights: FloatArray, low: int, high: int, price_s: 
         low,
         high,
         price_s,
+        levels,
     )
     return Plan(cost_s, instances, int(drops))
 
@@ -88,23 +88,24 @@ def _cheapest(
     low: int,
     high: int,
     price_s: float,
+    levels: int,
 ) -> Any:
     count = len(arriving_s)
-    least = np.full(_LEVELS, np.inf)
+    least = np.full(levels, np.inf)
     least[0] = 0.0
-    following = np.empty(_LEVELS)
-    came_from = np.zeros((count, _LEVELS), np.int16)
-    with_n = np.zeros((count, _LEVELS), np.int32)
-    with_drops = np.zeros((count, _LEVELS), np.int32)
+    following = np.empty(levels)
+    came_from = np.zeros((count, levels), np.int16)
+    with_n = np.zeros((count, levels), np.int32)
+    with_drops = np.zeros((count, levels), np.int32)
     for k in range(count):
         following[:] = np.inf
         before_s = movable_s[k - 1] if k > 0 else 0.0
-        for i in range(_LEVELS):
+        for i in range(levels):
             if least[i] == np.inf or (i > 0 and before_s == 0.0):
                 continue
-            there_s = arriving_s[k] + before_s * i / _LEVELS
-            for j in range(_LEVELS):
-                to_do_s = there_s - movable_s[k] * (j + 1) / _LEVELS - _ROUNDING * (1.0 + there_s)
+            there_s = arriving_s[k] + before_s * i / levels
+            for j in range(levels):
+                to_do_s = there_s - movable_s[k] * (j + 1) / levels - _ROUNDING * (1.0 + there_s)
                 for n in range(low, high + 1):
                     cost_s = least[i] + weights[k] * n * length_s
                     if k == count - 1:

@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 
 PARTS = (2, 8)
 """Into how many blocks a cold start is cut."""
+_LEVELS, _FINE_LEVELS = 16, 128
+"""In which work left over is counted, in the search and for its result."""
 _STEPS = 30
 _STEP_SIZE = 1.0
 
@@ -128,14 +130,16 @@ def _search(
     """The largest bound found, over weights and prices from ``price_s`` on, and its price."""
     logits = [_nothing_known(len(blocks.arriving_s), parts) for blocks in windows]
 
-    def plans_at(price_s: float) -> list[Plan]:
-        weights = [_weights(of_one) for of_one in logits]
-        return [cheapest(*pair, low, high, price_s) for pair in zip(windows, weights, strict=True)]
+    weights = [_weights(of_one) for of_one in logits]
 
-    def bill_s(price_s: float) -> float:
-        return sum(plan.cost_s for plan in plans_at(price_s)) - price_s * drops
+    def plans_at(price_s: float, levels: int) -> list[Plan]:
+        pairs = zip(windows, weights, strict=True)
+        return [cheapest(*pair, low, high, price_s, levels) for pair in pairs]
 
-    best_s = bill_s(0.0)
+    def bill_s(price_s: float, levels: int = _LEVELS) -> float:
+        return sum(plan.cost_s for plan in plans_at(price_s, levels)) - price_s * drops
+
+    best_s = -np.inf
     if price_s is None:
         # Beyond, a drop costs more than the largest fleet.
         highest_s = 2.0 * high * parts * windows[0].length_s
@@ -145,20 +149,22 @@ def _search(
             method="bounded",
             options={"xatol": 0.02},
         )
-        best_s, price_s = max(best_s, -float(found.fun)), float(found.x) ** 4
-    best_price_s = price_s
+        price_s = float(found.x) ** 4
+    best_price_s, best_weights = price_s, weights
     for step in range(_STEPS if parts > 2 else 0):
-        plans = plans_at(price_s)
+        plans = plans_at(price_s, _LEVELS)
         reached_s = sum(plan.cost_s for plan in plans) - price_s * drops
         if reached_s > best_s:
-            best_s, best_price_s = reached_s, price_s
+            best_s, best_price_s, best_weights = reached_s, price_s, weights
         size = _STEP_SIZE / np.sqrt(step + 1.0)
         for of_one, plan in zip(logits, plans, strict=True):
             ahead = np.pad(plan.instances[1:], (0, parts - 2), mode="edge").astype(np.float64)
             of_one += size * np.lib.stride_tricks.sliding_window_view(ahead, parts - 1)
+        weights = [_weights(of_one) for of_one in logits]
         dropped = sum(plan.drops for plan in plans)
         price_s *= float(np.exp(size * (dropped - drops) / max(dropped, drops, 1)))
-    return best_s, best_price_s
+    weights = best_weights
+    return max(bill_s(best_price_s, _FINE_LEVELS), bill_s(0.0)), best_price_s
 
 
 def _nothing_known(count: int, parts: int) -> FloatArray:

@@ -69,7 +69,7 @@ class AutoscaledFleet:
         self._batch.look(cluster, self._begin)
         self._begin = None
         observation = self._task.observation(self._batch.state(0))
-        action, self._state = self._autoscaler.predict(observation, self._state)
+        action, self._state = self._autoscaler.predict(observation, self._state, deterministic=True)
         (target,), _ = self._task.decode(np.asarray(action)[None], self._batch)
         record = self._batch.episodes
         record["last_target"] = cluster.target

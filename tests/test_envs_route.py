@@ -285,7 +285,7 @@ class Looks:
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
-    def predict(self, observation: Any, state: Any = None) -> Any:
+    def predict(self, observation: Any, state: Any = None, deterministic: bool = False) -> Any:
         self.seen.append(observation)
         return np.zeros(1, np.float32), state
 
@@ -317,7 +317,7 @@ def test_what_an_autoscaler_needs_is_refused_at_construction(workload: Workload)
     class Odd:
         action_mode = "joint"
 
-        def predict(self, observation: Any, state: Any = None) -> Any:
+        def predict(self, observation: Any, state: Any = None, deterministic: bool = False) -> Any:
             raise AssertionError
 
     with pytest.raises(InputError, match="fleet: action_mode: expected delta or target, got 'joint'"):

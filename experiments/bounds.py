@@ -136,7 +136,7 @@ def compute(
     workload = scenario.make_workload(options.split, options.seed)
     episodes = tuple(workload.episode_at(float(start_s)) for start_s in workload.evaluation_windows)
     seed = workload.config.seed
-    problem = Problem(scenario.cluster, episodes, options.target, options.router, seed=seed)
+    problem = Problem(scenario.cluster, episodes, options.target, options.router)
     status.update(f"{scenario.name}: lower bound")
     lower = lower_bound(problem)
     status.update(f"{scenario.name}: constant fleets")

@@ -51,6 +51,16 @@ def uniform_at(seed: int, stream: str, index: NDArray[np.integer]) -> NDArray[np
     return _unit(_mix(_start(seed, stream) + place * _GOLDEN_GAMMA))
 
 
+def seed_at(seed: int, stream: str, time_s: float) -> int:
+    """A seed of its own for every moment, in [0, 2**63); arguments as ``normal_at``.
+
+    Raises:
+        InputError: on a seed out of range.
+    """
+    moment = np.array([time_s + 0.0]).view(np.uint64)  # -0.0 becomes 0.0
+    return int(_mix(_start(seed, stream) + moment * _GOLDEN_GAMMA)[0] >> np.uint64(1))
+
+
 def check_seed(seed: int) -> None:
     """Refuse what is no seed.
 

@@ -18,6 +18,7 @@ from preserve_gym.forecasting import WorkloadForecast, make_forecast
 from preserve_gym.prediction import predict_lengths
 from preserve_gym.sim.profile import InstanceProfile, profile_instance
 from preserve_gym.splits import Bounds, change_by_segment, evaluation_windows, split_bounds
+from preserve_gym.streams import seed_at
 from preserve_gym.traces import Mix, Trace, Transform, load_trace, scale_rate
 from preserve_gym.traces.generated import GENERATED
 
@@ -36,6 +37,7 @@ class Episode:
         warmup_s: length of the unscored part before it.
         horizon_s: length of the scored part.
         first_row: of the requests, in the whole trace.
+        seed: of routers and cold starts that are drawn; no two starts of an episode share one.
     """
 
     trace: Trace
@@ -44,6 +46,7 @@ class Episode:
     warmup_s: float
     horizon_s: float
     first_row: int
+    seed: int
 
 
 class Workload:
@@ -173,6 +176,7 @@ class Workload:
             warmup_s=config.warmup_s,
             horizon_s=horizon_s,
             first_row=rows.start,
+            seed=seed_at(config.seed, "episode", start_s),
         )
 
     def _bounds_of(self, split: str | None) -> tuple[float, float]:

@@ -281,3 +281,20 @@ def test_a_cold_start_that_is_drawn_is_not_observed(workload: Workload) -> None:
     assert starting.sum() == 2
     # Both say the mean of 60 s, less the 5 s that have passed, whatever was drawn.
     np.testing.assert_allclose(observation["ready_in_s"][starting], 55.0)
+
+
+def test_every_start_draws_its_own_cold_starts(workload: Workload) -> None:
+    cluster = ClusterConfig(max_instances=12, cold_start_s=tuple(float(s) for s in range(10, 100)))
+    env = make(
+        workload, cluster=cluster, obs_mode="dict", action_mode="target", initial_instances=1
+    ).unwrapped
+
+    def ready(start_s: float) -> list[int]:
+        env.reset(seed=0, options={"start_s": start_s})
+        return [int((env.step(np.array([1.0], np.float32))[0]["state"] == 2).sum()) for _ in range(12)]
+
+    first_s, last_s = workload._possible_starts()
+    starts = np.linspace(first_s, last_s, 5).tolist()
+    found = [ready(start_s) for start_s in starts]
+    assert found == [ready(start_s) for start_s in starts]
+    assert len({tuple(counts) for counts in found}) == 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from preserve_gym.errors import InputError
-from preserve_gym.streams import normal_at, uniform_at
+from preserve_gym.streams import normal_at, seed_at, uniform_at
 
 INDEX = np.arange(200_000)
 
@@ -68,3 +68,13 @@ def test_uniform_numbers() -> None:
         assert abs(np.corrcoef(u, other)[0, 1]) < 0.01
     with pytest.raises(InputError, match="seed: expected"):
         uniform_at(-1, "a", INDEX)
+
+
+def test_every_moment_has_a_seed_of_its_own() -> None:
+    moments = np.concatenate([np.arange(20_000.0), np.arange(20_000) / 7.0 + 1e5])
+    seeds = [seed_at(3, "a", time_s) for time_s in moments]
+    assert len(set(seeds)) == len(seeds)
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**63
+    assert seed_at(3, "a", -0.0) == seed_at(3, "a", 0.0) == seeds[0]
+    assert len({seed_at(3, "a", 1.0), seed_at(4, "a", 1.0), seed_at(3, "b", 1.0)}) == 3

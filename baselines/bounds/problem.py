@@ -31,7 +31,6 @@ class Problem:
         target: share of the requests that arrive in the scored parts, in [0, 1].
         router: name of the router.
         interval_s: length of a control interval.
-        seed: of routers and cold starts that are drawn: that of the workload, as in the environments.
 
     Raises:
         InputError: on a target or interval out of range, or windows without a request.
@@ -42,7 +41,6 @@ class Problem:
     target: float = 0.99
     router: Any = "least-requests"
     interval_s: float = 10.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.target <= 1.0:
@@ -147,7 +145,7 @@ def _play_window(
         predicted_tokens=episode.predicted_tokens,
         initial_instances=int(targets[0]),
         start_s=start_s - episode.warmup_s,
-        seed=problem.seed,
+        seed=episode.seed,
     )
     cluster.run_until(start_s)
     before_s = cluster.totals()["instance_s"]

@@ -131,7 +131,7 @@ class Task(ABC):
             overload_use=anticipator.overload_use,
             anticipator=anticipator.variant,
             router_weights=self.router_weights,
-            seed=self.setting.workload.config.seed,
+            seed=episode.seed,
         )
 
     def choose_episode(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Episode:

@@ -16,7 +16,8 @@ import numpy as np
 
 import preserve_gym
 from baselines import POLICIES
-from experiments.evaluate import Cell, Setting, build_policy, load_workload
+from experiments.evaluate import Cell, Setting
+from experiments.policies import build_policy
 from experiments.pool import CellReport
 from preserve_gym.command_line import parse as parse_options
 from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
@@ -132,15 +133,15 @@ def make_plan(options: Options) -> Plan:
     )
     trace = load_trace(options.trace, options.seed, options.service_scale)
     check_fits(cluster, trace, _first_row(options.trace))
-    loaded = load_workload(workload)
+    loaded = Setting(options.trace, cluster, workload).make_workload(options.seed)
     if options.max_instances is None:
         cluster = replace(cluster, max_instances=_largest_fleet(cluster, loaded))
     for name in options.policies:
         build_policy(name, cluster, loaded)
     seeds = range(options.seed, options.seed + options.seeds)
-    cells = tuple(Cell(policy, seed) for seed in seeds for policy in options.policies)
+    cells = tuple(Cell(options.trace, policy, seed) for seed in seeds for policy in options.policies)
     jobs = min(options.jobs or _cores(), len(cells))
-    setting = Setting(cluster, workload)
+    setting = Setting(options.trace, cluster, workload)
     return Plan(setting, cells, jobs, _trace_name(options.trace), _config(options, setting))
 
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from experiments.evaluate import Cell, Setting, run_cell
+from experiments.evaluate import Cell, Setting, play_windows
+from experiments.policies import build_policy, policy_parameters
 
 _POLL_S = 0.2
 
@@ -198,15 +199,17 @@ def _play_in_worker(setting: Setting, cell: Cell, folder: Path, i: int) -> CellR
 
 
 def _play(setting: Setting, cell: Cell, folder: Path, on_share: Callable[[float], None]) -> CellReport:
-    result = run_cell(setting, cell, on_share)
+    workload = setting.make_workload(cell.seed)
+    policy = build_policy(cell.policy, setting.cluster, workload)
+    (result,) = play_windows(workload, setting.cluster, policy, cell.seed, on_share)
     for name, table in (("requests", result.requests), ("intervals", result.intervals)):
         floats = [column for column in table if table[column].dtype == np.float64]
         table.to_parquet(
-            folder / name / f"{cell.name}.parquet",
+            folder / name / f"{cell.label}-seed{cell.seed}.parquet",
             index=False,
             compression="zstd",
             # Times hardly repeat: a dictionary of them is a waste, their leading bytes compress.
             use_byte_stream_split=floats,
             use_dictionary=[column for column in table if column not in floats],
         )
-    return CellReport(cell, result.summary, asdict(result.profile), result.parameters)
+    return CellReport(cell, result.figures, asdict(policy.profile), policy_parameters(policy))

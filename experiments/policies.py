@@ -49,11 +49,16 @@ def tuned_parameters(policy: str, scenario: str) -> dict[str, Any]:
         InputError: if there are none.
     """
     tuned = _tuned()
-    if policy not in tuned.get(scenario, {}):
+    if not is_tuned(policy, scenario):
         known = ", ".join(f"{name}{TUNED}" for name in tuned.get(scenario, {})) or "none"
         where = f"scenario {scenario!r}" if scenario else "a trace without a scenario"
         raise InputError(f"policy {policy + TUNED!r}: no tuned parameters for {where}; there are {known}")
     return dict(tuned[scenario][policy]["parameters"])
+
+
+def is_tuned(policy: str, scenario: str) -> bool:
+    """Whether there are parameters of that policy that were tuned for that scenario."""
+    return policy in _tuned().get(scenario, {})
 
 
 @cache

@@ -12,6 +12,7 @@ from baselines.aibrix import Aibrix
 from baselines.base import Autoscaler
 from baselines.dynamo_load import DynamoLoad
 from baselines.dynamo_sla import DynamoSla
+from baselines.feasible import Feasible, fitted_feasible
 from baselines.fitted import fitted_schedule, fitted_static
 from baselines.hpa import Hpa
 from baselines.hybrid import Hybrid
@@ -42,6 +43,7 @@ __all__ = [
     "Corr",
     "DynamoLoad",
     "DynamoSla",
+    "Feasible",
     "ForecastHeadroom",
     "Hpa",
     "Hybrid",
@@ -71,12 +73,14 @@ class Entry(NamedTuple):
     """A policy of the registry: one line about it, what makes it, and what fits its parameters.
 
     ``fit`` gives the parameters that it must know in advance, from the training part of a workload with
-    splits, else from all of it; None: there are none.
+    splits, else from all of it; None: there are none. An ``oracle`` is given more than a controller can know:
+    it is no policy to be compared with but a bound.
     """
 
     description: str
     make: Callable[..., Autoscaler]
     fit: Callable[[ClusterConfig, Workload], dict[str, Any]] | None = None
+    oracle: bool = False
 
     @property
     def policy(self) -> type[Autoscaler]:
@@ -152,6 +156,12 @@ POLICIES: dict[str, Entry] = {
     "time-of-day": Entry("the usual need at that time of day times one headroom", TimeOfDay, fitted_schedule),
     "rate": Entry("the measured need of 60 s times one headroom, stabilised", Rate),
     "corr": Entry("the forecast corrected by the recent rate, times one headroom", Corr),
+    "feasible": Entry(
+        "oracle: the true rates up to now and what they imply, times one headroom",
+        Feasible,
+        fitted_feasible,
+        oracle=True,
+    ),
 }
 
 

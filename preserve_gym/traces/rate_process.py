@@ -100,7 +100,8 @@ class RateProcess:
     @property
     def middle_s(self) -> NDArray[np.float64]:
         """Middle of each bin, float64[bins]."""
-        return (np.arange(len(self)) + 0.5) * self.bin_s
+        middle_s: NDArray[np.float64] = (np.arange(len(self), dtype=np.float64) + 0.5) * self.bin_s
+        return middle_s
 
     @property
     def true(self) -> NDArray[np.float64]:

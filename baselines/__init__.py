@@ -245,7 +245,7 @@ def make_fitted_policy(
     """
     if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in POLICIES:
         scenario = scenario_of(cluster, workload.config)
-        tuned = tuned_parameters(name.removesuffix(SUFFIX), scenario and scenario.name)
+        tuned = tuned_parameters(name.removesuffix(SUFFIX), scenario.name if scenario else "")
         name, parameters = name.removesuffix(SUFFIX), tuned | {"name": name} | parameters
     entry = POLICIES.get(name)
     if entry is not None and entry.fit is not None:

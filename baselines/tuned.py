@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +33,29 @@ def read_tuned(path: Path = FILE) -> dict[str, dict[str, dict[str, Any]]]:
     return tuned
 
 
-def tuned_parameters(policy: str, scenario: str | None, path: Path = FILE) -> dict[str, Any]:
+@cache
+def _known(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    return read_tuned(path)
+
+
+def is_tuned(policy: str, scenario: str) -> bool:
+    """Whether there are parameters of that policy that were tuned for that scenario."""
+    return policy in _known(FILE).get(scenario, {})
+
+
+def tuned_parameters(policy: str, scenario: str) -> dict[str, Any]:
     """The tuned parameters of a policy.
 
     Args:
         policy: by its name without ``-tuned``.
-        scenario: by name; None: a workload that is of none.
-        path: of the file.
+        scenario: by name; empty: a workload that is of none.
 
     Raises:
         InputError: if there are none.
     """
-    if scenario is None:
-        raise InputError(
-            f"policy {policy + SUFFIX!r}: expected the workload and cluster of a named scenario, got others"
-        )
-    tuned = read_tuned(path).get(scenario, {})
+    tuned = _known(FILE).get(scenario, {})
     if policy not in tuned:
         known = ", ".join(name + SUFFIX for name in tuned) or "none"
-        raise InputError(
-            f"policy {policy + SUFFIX!r}: no tuned parameters for scenario {scenario!r}; there are {known}; "
-            f"python -m experiments.tune --scenarios {scenario} --policies {policy} makes them"
-        )
+        where = f"scenario {scenario!r}" if scenario else "a workload without a scenario"
+        raise InputError(f"policy {policy + SUFFIX!r}: no tuned parameters for {where}; there are {known}")
     return dict(tuned[policy]["parameters"])

@@ -114,7 +114,7 @@ def _bounds_of(scenario: Scenario, options: Options, status: Status) -> dict[str
     key = {
         "cluster": scenario.cluster.to_mapping(),
         "workload": scenario.workload.to_mapping(),
-        **{name: getattr(options, name) for name in ("split", "target", "router", "seed")},
+        **{name: getattr(options, name) for name in ("split", "target", "router")},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     seed = scenario.workload.seed if options.seed is None else options.seed

@@ -180,8 +180,9 @@ def _show(scenario: str, fronts: Sequence[Front], seconds: float, target: float)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    title = f"{scenario}: cheapest at {100 * target:g} % on validation; {seconds:.0f} s of playing"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    title = f"{scenario}: cheapest at {100 * target:g} % on validation; {seconds:.0f} s of one core"
+    console.print(title, highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("policy", "parameters", "attainment, %", "GPU-hours", ""):
         table.add_column(name, justify="right" if name.endswith(("%", "hours")) else "left")
     for front in fronts:

@@ -69,12 +69,11 @@ def run_lengths(targets: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(k), int(targets[k])) for k in changes]
 
 
-def bounds_for(policy: str, cluster: ClusterConfig, workload: Workload, folder: Path = FOLDER) -> KeptBounds:
-    """The bounds of the evaluation windows of a workload.
+def bounds_for(policy: str, cluster: ClusterConfig, workload: Workload) -> KeptBounds:
+    """The bounds in ``FOLDER`` of the evaluation windows of a workload.
 
     Args:
         policy: that wants them, for messages.
-        folder: with the files.
 
     Raises:
         InputError: if there are none.
@@ -86,7 +85,7 @@ def bounds_for(policy: str, cluster: ClusterConfig, workload: Workload, folder: 
             f"{policy}: expected the split validation or test of a named scenario, for which bounds were "
             f"computed, got {'another workload' if scenario is None else 'no split'}"
         )
-    path = folder / file_name(scenario.name, config.split, config.seed)
+    path = FOLDER / file_name(scenario.name, config.split, config.seed)
     again = f"python -m experiments.bounds --scenarios {scenario.name} --split {config.split}"
     again += f" --seed {config.seed}"
     if not path.is_file():

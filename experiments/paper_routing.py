@@ -110,7 +110,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             "flaw": flaw,
             "runs": runs,
         }.items():
-            table.to_csv(options.out / f"{name}.csv", index=False)
+            table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.7g")
         draw(runs, options.out / "routing.png")
     return 0
 

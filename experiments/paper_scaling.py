@@ -136,7 +136,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         for name, table in (tables | {"runs": runs}).items():
-            table.to_csv(options.out / f"{name}.csv", index=False)
+            table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.7g")
         draw(tables["policies"], options.out / "scaling.png")
     return 0
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.metrics import per_interval, summarize
 from preserve_gym.config import ClusterConfig, WorkloadConfig
-from preserve_gym.scenarios import load_scenario, scenario_names
+from preserve_gym.scenarios import scenario_of
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.workload import Workload
 
@@ -46,9 +46,10 @@ class Setting:
             InputError: if it cannot be read or is too short.
         """
         config = replace(self.workload, seed=seed)
-        if config.split is None or self.scenario not in scenario_names():
+        scenario = None if config.split is None else scenario_of(self.cluster, config)
+        if scenario is None:
             return Workload(config)
-        workload = load_scenario(self.scenario).make_workload(config.split, seed)
+        workload = scenario.make_workload(config.split, seed)
         return workload.with_predictions(config.forecaster, config.predictor)
 
 

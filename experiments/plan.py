@@ -20,6 +20,8 @@ from experiments.provenance import own_files, trace_sources, versions
 from experiments.suites import SUITES, Suite
 from experiments.trace_setting import trace_setting
 from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.forecasting.registry import FORECASTERS, SKTIME, unknown
+from preserve_gym.prediction import PREDICTORS
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.scenarios.frozen import frozen_windows
 from preserve_gym.sim import ROUTERS
@@ -151,16 +153,26 @@ def _scenario_settings(options: Options, names: tuple[str, ...]) -> tuple[Settin
         if scenario.name in scenarios:
             raise InputError(f"--scenario: expected each scenario once, got {scenario.name!r} twice")
         scenarios[scenario.name] = scenario
+    _check_predictions(options)
     changed = {
         name: getattr(options, name)
         for name in ("forecaster", "predictor")
         if getattr(options, name) is not None
     }
-    split = options.split or "test"
+    split: Any = options.split or "test"
     return tuple(
         Setting(name, scenario.cluster, replace(scenario.workload, split=split, **changed))
         for name, scenario in scenarios.items()
     )
+
+
+def _check_predictions(options: Options) -> None:
+    forecaster, predictor = options.forecaster, options.predictor
+    if forecaster is not None and forecaster not in FORECASTERS and not forecaster.startswith(SKTIME):
+        raise unknown(forecaster)
+    if predictor is not None and predictor not in PREDICTORS:
+        hint = did_you_mean(predictor, PREDICTORS)
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {predictor!r}{hint}")
 
 
 def _check_scenario(setting: Setting, policies: tuple[str, ...], options: Options) -> None:

@@ -139,6 +139,13 @@ def test_a_named_scenario_has_its_own_windows_and_the_seed_its_traffic() -> None
     assert len(workload.trace) != len(frozen.trace)
 
 
+def test_a_scenario_of_ones_own_is_not_that_of_its_name() -> None:
+    scenario = load_scenario("chat-week")
+    workload = replace(DAY.workload, start_s=None, split="test", split_s=(4000.0, 6000.0), seed=0)
+    own = Setting("chat-week", scenario.cluster, workload).make_workload(1)
+    assert own.trace.name == "synthetic-chat"
+
+
 def test_a_cell_of_ones_own_policy_is_called_by_its_class() -> None:
     assert Cell("chat", "folder/file.py:Mine", 0).label == "Mine"
     assert Cell("chat", "static-4", 0).label == "static-4"

@@ -23,7 +23,13 @@ PROFILE = InstanceProfile(
     unloaded_e2e_s=5.0,
 )
 WINDOW_S = 600.0
-NEEDED: dict[str, dict[str, Any]] = {"static": {"instances": 2}, "time-of-day": {"schedule": (2.0,)}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "static": {"instances": 2},
+    "time-of-day": {"schedule": (2.0,)},
+    "feasible": {"needs": np.full(4000, 2.0), "needs_from_s": 0.0, "needs_bin_s": 5.0},
+    "best-static": {"instances": 2},
+    "hindsight": {"starts_s": (0.0,), "targets": ((2,),)},
+}
 """Parameters that have no default."""
 RATES = ("request_rate", "prompt_token_rate", "output_token_rate")
 COUNTS = ("arrived", "prompt_tokens", "predicted_tokens", "mean_ttft_s", "mean_tpot_s")

@@ -26,6 +26,15 @@ class TestPreServeTier1:
         obs = observe(forecast_prompt_tokens=[prompt, 9e9], forecast_output_tokens=[output, 9e9])
         assert policy.decide(obs, policy.initial_state()) == wanted
 
+    def test_headroom_is_on_the_need_before_it_is_rounded(self) -> None:
+        for headroom, wanted in ((0.75, 2), (1.0, 2), (1.25, 3), (2.0, 4)):
+            policy = PreServe(CLUSTER, PROFILE, headroom=headroom)
+            assert policy.decide(observe(**forecast(2.0, 8.0)), policy.initial_state()) == wanted
+        early = PreServe(CLUSTER, PROFILE, headroom=1.5, lead_s=60.0)
+        state = early.initial_state()
+        looks = [observe(time_s=t, ready=3, **forecast(2.0, 4.0, 8.0)) for t in (600.0, 1150.0)]
+        assert [early.decide(look, state) for look in looks] == [3, 6]
+
     def test_acts_at_the_first_decision_even_inside_a_window(self) -> None:
         policy = PreServe(CLUSTER, PROFILE)
         assert policy.decide(observe(time_s=777.0, ready=6, **forecast(3, 8)), policy.initial_state()) == 3

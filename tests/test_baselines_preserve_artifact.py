@@ -45,6 +45,9 @@ class TestTier1:
     def test_headroom(self, need: float, wanted: int) -> None:
         assert decide(PreServeArtifact(CLUSTER, PROFILE), ready=4, need=need) == wanted
 
+    def test_factor_on_the_need(self) -> None:
+        assert decide(PreServeArtifact(CLUSTER, PROFILE, headroom=1.5), ready=4, need=3.9) == 7
+
     def test_starting_instances_count(self) -> None:
         policy = PreServeArtifact(CLUSTER, PROFILE)
         assert decide(policy, ready=2, starting=3, need=4.7) == 5

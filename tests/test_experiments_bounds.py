@@ -43,18 +43,21 @@ def test_the_bounds_are_in_order_and_kept(
     assert row["lower_gpu_hours"] <= row["hindsight_gpu_hours"] <= row["static_gpu_hours"]
     assert min(row["static_attainment"], row["hindsight_attainment"]) >= 0.99
     assert row["static_gpu_hours"] == pytest.approx(row["static_instances"] * 500.0 / 3600.0)
-    (path,) = out.glob("small-test-*.json")
-    schedule = json.loads(path.read_text())["schedule"]
-    assert [window["start_s"] for window in schedule] == [1230.0, 1480.0]
-    assert {len(window["targets"]) for window in schedule} == {25}
+    kept = json.loads((out / "small-test-seed0.json").read_text())
+    assert kept["starts_s"] == [1230.0, 1480.0]
+    assert [window[0][0] for window in kept["targets"]] == [0, 0]
+    assert all(interval < 25 for window in kept["targets"] for interval, _ in window)
 
     def compute_again(*_: object) -> None:
         raise AssertionError("it was there")
 
     monkeypatch.setattr(bounds, "compute", compute_again)
     assert main(command) == 0
-    with pytest.raises(AssertionError, match="it was there"):
-        main([*command, "--target", "0.95"])
+    # More effort than was asked for is as good; less is not, nor is another target.
+    assert main(["--scenarios", str(small), "--effort", "29", "--out", str(out)]) == 0
+    for other in (["--target", "0.95"], ["--effort", "31"]):
+        with pytest.raises(AssertionError, match="it was there"):
+            main([*command, *other])
 
 
 def test_what_cannot_be_served_is_said(

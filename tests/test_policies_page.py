@@ -29,7 +29,7 @@ def test_row(name: str) -> None:
     assert law
     assert float(interval_s) == policy.interval_s
     assert router == policy.router
-    assert re.findall(r"\w+", tuned) == list(type(policy).TUNING)
+    assert re.findall(r"\w+", tuned) == list(POLICIES[name].tuned_over)
     if isinstance(policy, PreServe | PreServeArtifact):
         return  # its parameters have a page, and a test, of their own
     own = {f.name: getattr(policy, f.name) for f in fields(policy)}

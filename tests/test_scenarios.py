@@ -21,6 +21,7 @@ from preserve_gym.scenarios import (
     load_scenario,
     scenario,
     scenario_names,
+    scenario_of,
     trace_digest,
 )
 from preserve_gym.scenarios.frozen import FILE
@@ -299,3 +300,16 @@ def test_a_nested_mapping_changes_the_fields_that_it_names(data_dir: Path) -> No
 def test_two_splits_are_refused(data_dir: Path) -> None:
     with pytest.raises(InputError, match="split: expected 'train' as in workload, got 'test'"):
         gym.make("preserve/Autoscale-v0", scenario="chat", split="test", workload={"split": "train"})
+
+
+def test_a_workload_and_its_cluster_tell_their_scenario() -> None:
+    for name in scenario_names():
+        scenario = load_scenario(name)
+        played = replace(
+            scenario.workload, split="validation", seed=3, forecaster="naive", predictor="oracle"
+        )
+        found = scenario_of(scenario.cluster, played)
+        assert found is not None
+        assert found.name == name
+        assert scenario_of(replace(scenario.cluster, max_instances=31), played) is None
+        assert scenario_of(scenario.cluster, replace(played, rate_scale=0.5)) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from baselines.tuned import FILE
 from experiments.pool import WorkerDiedError, run_tasks
 from experiments.suites import autoscalers
 from experiments.tune_choice import Front, make_front, text_of, write_table, write_tuned
+from experiments.tune_grid import Parameters, coarse, fine
 from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest
 from preserve_gym.command_line import complain, parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
@@ -31,11 +31,11 @@ TABLES = FILE.parents[1] / "results" / "tuning"
 
 @dataclass(frozen=True)
 class Options:
-    """Play the validation windows with every configuration of autoscalers, and choose one for each.
+    """Play the validation windows with configurations of autoscalers, 16 of each at most, and choose one.
 
-    Chosen is the cheapest that meets the target SLO attainment; if none does, the one that comes closest,
-    which is flagged. What is played is kept in --out, and the same command goes on from there; remove the
-    folder when the simulator has changed.
+    Eight lie wide apart, the others where the target is met. Chosen is the cheapest that meets the target SLO
+    attainment; if none does, the one that comes closest, which is flagged. What is played is kept in --out,
+    and the same command goes on from there; remove the folder when the simulator has changed.
     """
 
     scenarios: tuple[str, ...] = ()
@@ -70,30 +70,54 @@ def tunable() -> tuple[str, ...]:
     return tuple(name for name in (*autoscalers(), "feasible") if POLICIES[name].tuned_over)
 
 
-def configurations(policy: str) -> Iterator[Mapping[str, float]]:
-    """Every combination of the values that a policy is tuned over."""
-    tuned_over = POLICIES[policy].tuned_over
-    for values in itertools.product(*tuned_over.values()):
-        yield dict(zip(tuned_over, values, strict=True))
-
-
 def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     scenarios = _check(options)
     policies = tuple(dict.fromkeys(options.policies)) or tunable()
-    tasks = [
-        task for source, scenario in scenarios.items() for task in _tasks(source, scenario, policies, options)
-    ]
-    played = [read_point(task) for task in tasks]
-    missing = [k for k, point in enumerate(played) if point is None]
-    for k, point in zip(missing, _play([tasks[k] for k in missing], options.jobs), strict=True):
-        played[k] = point
-    points = [point for point in played if point is not None]
+    wanted = {(source, policy): coarse(policy) for source in scenarios for policy in policies}
+    points = _points(scenarios, wanted, options)
+    finer = {of: _finer(of[1], points[of], options.target) for of in wanted}
+    for of, more in _points(scenarios, finer, options).items():
+        points[of] += more
     failed = False
     for source, scenario in scenarios.items():
-        of_scenario = [p for p, task in zip(points, tasks, strict=True) if task.source == source]
+        of_scenario = [point for policy in policies for point in points[source, policy]]
         failed |= _conclude(scenario.name, policies, of_scenario, options)
     return 1 if failed else 0
+
+
+def _finer(policy: str, points: Sequence[Point], target: float) -> list[Parameters]:
+    """What to play next of a policy, once the first half of its budget has been played."""
+    good = [point for point in points if point.refused is None and point.error is None]
+    if not good:
+        return []
+    pooled = make_front(good, target).configurations
+    met = [one.attainment >= target for one in pooled]
+    return fine(policy, [one.parameters for one in pooled], met, [one.gpu_hours for one in pooled])
+
+
+def _points(
+    scenarios: Mapping[str, Scenario],
+    wanted: Mapping[tuple[str, str], Sequence[Parameters]],
+    options: Options,
+) -> dict[tuple[str, str], list[Point]]:
+    """What comes of configurations by scenario and policy, played now or earlier."""
+    tasks = [
+        (of, task)
+        for of, configurations in wanted.items()
+        for task in _tasks(scenarios[of[0]], *of, configurations, options)
+    ]
+    # What needs the same workload lies together.
+    tasks.sort(key=lambda pair: (list(scenarios).index(pair[0][0]), pair[1].seed))
+    played = [read_point(task) for _, task in tasks]
+    missing = [k for k, point in enumerate(played) if point is None]
+    for k, point in zip(missing, _play([tasks[k][1] for k in missing], options.jobs), strict=True):
+        played[k] = point
+    found: dict[tuple[str, str], list[Point]] = {of: [] for of in wanted}
+    for (of, _), outcome in zip(tasks, played, strict=True):
+        if outcome is not None:
+            found[of].append(outcome)
+    return found
 
 
 def _check(options: Options) -> dict[str, Scenario]:
@@ -116,14 +140,15 @@ def _check(options: Options) -> dict[str, Scenario]:
     return {source: load_scenario(source) for source in options.scenarios}
 
 
-def _tasks(source: str, scenario: Scenario, policies: Sequence[str], options: Options) -> Iterator[Task]:
-    """All that there is to play of a scenario; what needs the same workload lies together."""
+def _tasks(
+    scenario: Scenario, source: str, policy: str, configurations: Sequence[Parameters], options: Options
+) -> Iterator[Task]:
     first, digest = scenario.workload.seed, scenario_digest(scenario)
     for seed in range(first, first + options.seeds):
-        for policy in policies:
-            folder = options.out / scenario.name / f"seed{seed}" / policy
-            for number, parameters in enumerate(configurations(policy)):
-                yield Task(source, policy, parameters, seed, folder / f"{number:02d}.json", digest)
+        folder = options.out / scenario.name / f"seed{seed}" / policy
+        for parameters in configurations:
+            path = folder / f"{text_of(parameters).replace(' ', '_')}.json"
+            yield Task(source, policy, parameters, seed, path, digest)
 
 
 def _play(tasks: Sequence[Task], jobs: int) -> list[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from baselines import POLICIES
 from baselines.tuned import read_tuned
+from experiments.tune_grid import defaults_of
 from experiments.tune_points import Point
 
 COLUMNS = ("scenario", "policy", "parameters", "attainment", "gpu_hours", "default", "on_front", "chosen")
@@ -100,16 +101,13 @@ def write_tuned(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
 
 def text_of(parameters: Mapping[str, float]) -> str:
     """Parameters in a table: ``headroom=1.2 lead_s=0``."""
-    return " ".join(f"{name}={value:g}" for name, value in parameters.items())
+    return " ".join(f"{name}={value:.6g}" for name, value in parameters.items())
 
 
 def is_default(policy: str, parameters: Mapping[str, float]) -> bool:
     """Whether these are the defaults of a policy."""
-    entry = POLICIES[policy]
-    defaults = {f.name: f.default for f in fields(entry.policy)} | getattr(entry.make, "keywords", {})
-    return all(
-        defaults[name] is not MISSING and defaults[name] == value for name, value in parameters.items()
-    )
+    defaults = defaults_of(policy)
+    return all(defaults[name] == value for name, value in parameters.items())
 
 
 def _distinct(values: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:

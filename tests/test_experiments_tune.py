@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,8 +17,9 @@ from baselines import POLICIES, make_fitted_policy
 from experiments import tune_points
 from experiments.evaluate import play_windows
 from experiments.totals import Totals, play_totals
-from experiments.tune import configurations, main, tunable
+from experiments.tune import main, tunable
 from experiments.tune_choice import is_default, make_front
+from experiments.tune_grid import coarse, fine
 from experiments.tune_points import Point
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
@@ -75,7 +77,7 @@ def test_the_cheapest_that_meets_the_target_is_chosen_and_kept(
     assert main(command) == 0
     assert (tmp_path / "tuned.yaml").read_bytes() == first
     # One is lost, and is played again: here it fails, and is left out.
-    (tmp_path / "out" / "small" / "seed0" / "rate" / "03.json").unlink()
+    (tmp_path / "out" / "small" / "seed0" / "rate" / "headroom=0.95.json").unlink()
     assert main(command) == 1
     assert (
         "small, rate: 1 of 16 failed, the first with AssertionError: it was there" in capsys.readouterr().err
@@ -94,7 +96,9 @@ def test_processes_and_seeds_make_no_difference(small: Path, tmp_path: Path) -> 
         command = [*command_for(small, folder, "static"), "--jobs", jobs, "--seeds", "2"]
         assert main(command) == 0
     assert (tmp_path / "1" / "tuned.yaml").read_bytes() == (tmp_path / "2" / "tuned.yaml").read_bytes()
-    point = json.loads((tmp_path / "1" / "out" / "small" / "seed1" / "static" / "00.json").read_text())
+    point = json.loads(
+        (tmp_path / "1" / "out" / "small" / "seed1" / "static" / "instances=1.json").read_text()
+    )
     assert point["seed"] == 1
     # Only generated traces and predictions differ between seeds: a constant fleet gets the same.
     assert point["violations"] > 0
@@ -146,10 +150,43 @@ def test_everyone_has_the_same_budget_and_the_default_is_in_it() -> None:
     )
     assert not {"hindsight", "best-static", "preserve-oracle"} & set(names)
     for name in names:
-        tried = list(configurations(name))
-        assert 2 <= len(tried) <= 16
+        tried = coarse(name)
+        assert len(tried) == (16 if name == "static" else 8)
         assert sum(is_default(name, parameters) for parameters in tried) == (name != "static")
+        # Wherever the target is met, the rest is 8 others.
+        for met in ([True] * 8, [False] * 8, [k >= 4 for k in range(8)]):
+            more = [] if name == "static" else fine(name, tried, met, list(range(8)))
+            assert len(more) == (0 if name == "static" else 8)
+            assert all(one not in tried for one in more)
     assert is_default("preserve-up-only", {"headroom": 1.0, "lead_s": 0.0})
+
+
+def test_the_rest_lies_where_the_target_is_met() -> None:
+    tried = coarse("corr")
+    assert [one["headroom"] for one in tried] == [0.6, 0.75, 0.85, 0.95, 1.05, 1.2, 1.4, 2.0]
+    met = [False, False, False, True, True, True, True, True]
+    found = [one["headroom"] for one in fine("corr", tried, met, [one["headroom"] for one in tried])]
+    assert found == sorted(found)
+    assert 0.85 < found[0] < 0.865
+    assert 0.935 < found[-1] < 0.95
+    ratios = [b / a for a, b in itertools.pairwise([0.85, *found, 0.95])]
+    assert max(ratios) < 1.002 * min(ratios)
+    # Two parameters: the second one as it is in the cheapest that meets the target.
+    tried = coarse("preserve-up-only")
+    met = [one["headroom"] >= 0.95 for one in tried]
+    costs = [one["headroom"] - one["lead_s"] / 1000.0 for one in tried]
+    more = fine("preserve-up-only", tried, met, costs)
+    assert {one["lead_s"] for one in more} == {90.0}
+    assert all(0.8 < one["headroom"] < 1.0 for one in more)
+    # A law whose cost rises as its parameter falls.
+    tried = coarse("hpa")
+    met = [one["target_share"] < 0.6 for one in tried]
+    more = fine("hpa", tried, met, [1.0 / one["target_share"] for one in tried])
+    assert all(0.5 < one["target_share"] < 0.7 for one in more)
+    # Nothing meets it, or all do: what the grid has besides.
+    for everywhere in (False, True):
+        more = fine("corr", coarse("corr"), [everywhere] * 8, list(range(8)))
+        assert [one["headroom"] for one in more] == [0.7, 0.8, 0.9, 1.0, 1.1, 1.3, 1.6, 2.5]
 
 
 def test_tuned_parameters_by_name(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +214,10 @@ def test_committed_parameters_are_taken() -> None:
     """Every entry names parameters that the policy is tuned over, with values that were tried."""
     for policies in baselines.tuned.read_tuned().values():
         for name, entry in policies.items():
-            assert entry["parameters"] in [dict(tried) for tried in configurations(name)], name
+            tuned_over = POLICIES[name].tuned_over
+            assert set(entry["parameters"]) == set(tuned_over)
+            for parameter, value in entry["parameters"].items():
+                assert min(tuned_over[parameter]) <= value <= max(tuned_over[parameter]), name
             assert set(entry) == {"parameters", "attainment", "gpu_hours", "meets"}
             assert name in POLICIES
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.intervals import change, share
+from experiments.statistics import change, share
 from experiments.paper_calibration import (
     CALIBRATIONS,
     PUBLISHED,

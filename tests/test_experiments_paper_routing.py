@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.intervals import interval
+from experiments.statistics import interval
 from experiments.paper_calibration import (
     CALIBRATIONS,
     GPU_ONLY,

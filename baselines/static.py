@@ -39,6 +39,10 @@ class Static(Autoscaler):
             lambda value: isinstance(value, int) and low <= value <= high,
         )
 
+    def initial_instances(self, start_s: float) -> int:
+        """The fixed number: the fleet was never smaller."""
+        return self.instances
+
     def decide(self, obs: Observation, state: Any) -> int:
         """The fixed number."""
         return self.instances

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import preserve_gym  # noqa: F401  (registers the ids)
-from experiments.evaluate import build_policy
+from experiments.policies import build_policy
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.envs.canvas import BLUE, GREY, INK, PALETTE, VERMILLION, WHITE
 from preserve_gym.errors import InputError

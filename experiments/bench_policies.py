@@ -16,7 +16,7 @@ from rich.console import Console
 from baselines import Autoscaler
 from experiments.bench_parts import Part, Row
 from experiments.bench_setup import timed
-from experiments.evaluate import build_policy
+from experiments.policies import build_policy
 from preserve_gym import Cluster, ClusterConfig, InputError, Workload, WorkloadConfig
 from preserve_gym.sim.anticipator import look_ahead_all
 

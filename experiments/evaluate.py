@@ -1,77 +1,124 @@
-"""One cell of an experiment: a policy plays one workload from beginning to end."""
+"""One cell of an experiment: a policy plays the evaluation windows of one workload."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from baselines import Autoscaler, Static, make_fitted_policy
 from experiments.metrics import per_interval, summarize
 from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.scenarios import load_scenario, scenario_names
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.workload import Workload
 
 OFF, STARTING, READY, DRAINING = range(4)
 _PROGRESS_STEPS = 64
 
+OnProgress = Callable[[float], None]
+"""Called now and then with the share that is done, 0 to 1."""
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same in all cells of an experiment.
+    """What is the same in all cells of a scenario.
 
     Attributes:
+        scenario: its name, or that of a trace that is played without one.
         cluster: the cluster.
-        workload: the workload; each cell sets its seed. ``start_s`` must be set, so that every policy
-            and every user plays the same stretch.
+        workload: the workload; each cell sets its seed. Either ``split`` or ``start_s`` must be set, so that
+            every policy and every user plays the same windows.
     """
 
+    scenario: str
     cluster: ClusterConfig
     workload: WorkloadConfig
+
+    def make_workload(self, seed: int) -> Workload:
+        """The workload of a seed; that of a named scenario with the windows fixed for it.
+
+        Raises:
+            InputError: if it cannot be read or is too short.
+        """
+        config = replace(self.workload, seed=seed)
+        if config.split is None or self.scenario not in scenario_names():
+            return Workload(config)
+        workload = load_scenario(self.scenario).make_workload(config.split, seed)
+        return workload.with_predictions(config.forecaster, config.predictor)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A policy, by a name that ``baselines.make_fitted_policy`` knows, on the workload of one seed."""
+    """A policy, by a name that ``experiments.policies.build_policy`` knows, on a scenario with one seed."""
 
+    scenario: str
     policy: str
     seed: int
 
     @property
-    def name(self) -> str:
-        """What its files are called."""
-        return f"{self.label}-seed{self.seed}"
-
-    @property
     def label(self) -> str:
-        """The policy in tables; of one's own (``file.py:Class``) the class."""
+        """The policy in tables and names of files; of one's own (``file.py:Class``) the class."""
         return self.policy.rpartition(":")[2]
 
 
-@dataclass(frozen=True)
-class CellResult:
-    """What came of a cell.
+class Policy(Protocol):
+    """What can play: the baselines, and learned policies with the signature of Stable-Baselines3.
 
-    Attributes:
-        requests: one row per request of the scored part, columns of ``preserve_gym.sim.Cluster.results``.
-        intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
-        summary: the figures of ``experiments.metrics.summarize``, and ``forecast_fallbacks``: windows of the
-            whole workload whose forecast is not the forecaster's own.
-        profile: what policies believe that one instance can serve; also the unit of load.
-        parameters: of the policy, router and control interval included.
+    It may also have ``initial_instances(start_s)``: how many instances are ready at the start of the window
+    that starts then; without it, as many as the forecast says.
     """
 
+    @property
+    def name(self) -> str:
+        """For tables and files."""
+
+    @property
+    def forecaster(self) -> str | None:
+        """Of the workload that it plays; None: the workload's own."""
+
+    @property
+    def predictor(self) -> str | None:
+        """Of output lengths there; None: the workload's own."""
+
+    def env_options(self) -> dict[str, Any]:
+        """Options of ``preserve/Autoscale-v0``, but for the workload."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """The action for an observation, and the state for the next call."""
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What came of one evaluation window.
+
+    Attributes:
+        window: its number among the workload's evaluation windows.
+        start_s: start of its scored part on the trace's clock.
+        requests: one row per request of the scored part, columns of ``preserve_gym.sim.Cluster.results``;
+            every one is decided, as the queues are served to the end.
+        intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
+        targets: instances that the policy asked for in each, int64[intervals].
+        figures: those of ``experiments.metrics.summarize``, and ``forecast_fallbacks``: forecast windows of
+            the whole workload whose forecast is not the forecaster's own.
+    """
+
+    window: int
+    start_s: float
     requests: pd.DataFrame
     intervals: pd.DataFrame
-    summary: dict[str, float]
-    profile: InstanceProfile
-    parameters: dict[str, Any]
+    targets: NDArray[np.int64]
+    figures: dict[str, float]
 
 
 INTERVAL_COLUMNS: dict[str, str] = {
@@ -99,121 +146,139 @@ INTERVAL_COLUMNS: dict[str, str] = {
 }
 
 
-@lru_cache(maxsize=1)
-def load_workload(config: WorkloadConfig) -> Workload:
-    """The workload of a config; the last one is kept, as several policies play it."""
-    return Workload(config)
+def play_windows(
+    workload: Workload,
+    cluster: ClusterConfig,
+    policy: Policy,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    windows: Sequence[int] | None = None,
+) -> list[WindowResult]:
+    """Let a policy play the evaluation windows of a workload, as ``each_window`` says."""
+    return list(each_window(workload, cluster, policy, seed, on_progress, windows))
 
 
-def build_policy(name: str, cluster: ClusterConfig, workload: Workload) -> Autoscaler:
-    """The policy of that name, with what it must know in advance fitted, to training if there are splits.
-
-    Raises:
-        InputError: if there is none, or it does not fit the cluster.
-    """
-    return make_fitted_policy(name, cluster, workload)
-
-
-def policy_parameters(policy: Autoscaler) -> dict[str, Any]:
-    """The fields of a policy that are its own, for ``config.yaml``."""
-    values = {f.name: getattr(policy, f.name) for f in fields(policy) if f.name not in ("cluster", "profile")}
-    if not isinstance(policy.router, str):  # one of the user's own
-        values["router"] = policy.router.__name__
-    return values | {"anticipator": asdict(policy.anticipator)}
-
-
-def run_cell(setting: Setting, cell: Cell, on_progress: Callable[[float], None] | None = None) -> CellResult:
-    """Play a cell from the start of its workload to the end.
-
-    The seed decides the trace where it is synthetic, rate scaling and the errors of predictions.
+def each_window(
+    workload: Workload,
+    cluster: ClusterConfig,
+    policy: Policy,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    windows: Sequence[int] | None = None,
+) -> Iterator[WindowResult]:
+    """Play one evaluation window after another, each from a fresh cluster and a fresh state of the policy.
 
     Args:
-        on_progress: called now and then with the share done, 0 to 1.
-
-    Raises:
-        InputError: if the workload cannot be read or is too short.
+        workload: its ``evaluation_windows`` are played, with the predictions that the policy wants.
+        cluster: that of the policy.
+        policy: plays deterministically.
+        seed: of the environment.
+        on_progress: called with the share of all windows.
+        windows: which ones, by number; None: all.
     """
-    workload = load_workload(replace(setting.workload, seed=cell.seed))
-    policy = build_policy(cell.policy, setting.cluster, workload)
     workload = workload.with_predictions(policy.forecaster, policy.predictor)
-    profile = policy.profile
-    env = gym.make(
-        "preserve/Autoscale-v0",
-        disable_env_checker=True,
-        workload=workload,
-        **policy.env_options(),
-        # A static fleet was never smaller; the others start with what the forecast says.
-        initial_instances=policy.instances if isinstance(policy, Static) else None,
+    starts_s = workload.evaluation_windows
+    chosen = range(len(starts_s)) if windows is None else windows
+    for k, window in enumerate(chosen):
+
+        def on_share(share: float, done: int = k) -> None:
+            if on_progress is not None:
+                on_progress((done + share) / len(chosen))
+
+        start_s = float(starts_s[window])
+        options = policy.env_options()
+        if hasattr(policy, "initial_instances"):
+            options["initial_instances"] = policy.initial_instances(start_s)
+        env = gym.make("preserve/Autoscale-v0", disable_env_checker=True, workload=workload, **options)
+        try:
+            yield _play_window(env, cluster, policy, seed, window, start_s, on_share)
+        finally:
+            env.close()
+
+
+def _play_window(
+    env: gym.Env[Any, Any],
+    cluster: ClusterConfig,
+    policy: Policy,
+    seed: int,
+    window: int,
+    start_s: float,
+    on_share: OnProgress,
+) -> WindowResult:
+    base: Any = env.unwrapped
+    workload: Workload = base.workload
+    profile = workload.profile(cluster)
+    horizon_s = workload.episode_at(start_s).horizon_s
+    observation, _ = env.reset(seed=seed, options={"start_s": start_s})
+    rows: dict[str, list[float]] = {}
+    targets: list[int] = []
+    state, truncated, physical = None, False, base.physical_observation()
+    while not truncated:
+        row = _look_ahead(physical, profile)
+        starts = np.array([not targets])
+        action, state = policy.predict(observation, state, episode_start=starts, deterministic=True)
+        targets.append(base.action_to_target(action))
+        observation, _, _, truncated, info = env.step(action)
+        physical = base.physical_observation()
+        for name, value in (row | _look(physical, info)).items():
+            rows.setdefault(name, []).append(value)
+        if truncated or len(targets) % _PROGRESS_STEPS == 0:
+            on_share(min(1.0, (info["time_s"] - start_s) / horizon_s))
+    columns = {name: np.array(values) for name, values in rows.items()}
+    totals, requests, end_s = base.episode_totals(), base.results(), float(info["time_s"])
+    figures = summarize(requests, totals, end_s - float(columns["time_s"][0]), cluster.instance)
+    figures["forecast_fallbacks"] = workload.forecast.fallbacks
+    return WindowResult(
+        window=window,
+        start_s=start_s,
+        requests=requests,
+        intervals=_intervals(columns, requests, profile, end_s),
+        targets=np.array(targets, np.int64),
+        figures=figures,
     )
-    try:
-        rows, end_s = _play(env, policy, cell.seed, profile, on_progress)
-        base: Any = env.unwrapped
-        totals = base.episode_totals()
-        requests = base.results()
-    finally:
-        env.close()
-    start_s = rows["time_s"]
+
+
+def _intervals(
+    columns: dict[str, NDArray[Any]], requests: pd.DataFrame, profile: InstanceProfile, end_s: float
+) -> pd.DataFrame:
+    start_s = columns["time_s"]
     arrivals = per_interval(requests, start_s, end_s)
     seconds = np.diff(np.append(start_s, end_s))
     load = profile.need(arrivals["prompt_tokens"] / seconds, arrivals["output_tokens"] / seconds)
-    intervals = pd.DataFrame(rows | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
-    summary = summarize(requests, totals, end_s - float(start_s[0]), setting.cluster.instance)
-    summary["forecast_fallbacks"] = workload.forecast.fallbacks
-    return CellResult(requests, intervals, summary, profile, policy_parameters(policy))
+    return pd.DataFrame(columns | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
 
 
-def _play(
-    env: gym.Env[Any, Any],
-    policy: Autoscaler,
-    seed: int,
-    profile: InstanceProfile,
-    on_progress: Callable[[float], None] | None,
-) -> tuple[dict[str, NDArray[Any]], float]:
-    """Play an episode: the columns that must be read off on the way, and the end of the scored part."""
-    base: Any = env.unwrapped
-    observation, _ = env.reset(seed=seed)
-    first_s = float(observation["time_s"][0])
-    span_s = base.workload.config.scored_s or base.workload.trace.span_s - first_s
-    rows: dict[str, list[float]] = {}
-    state, truncated, steps = None, False, 0
-    while not truncated:
-        row: dict[str, float] = {
-            "time_s": float(observation["time_s"][0]),
-            "time_of_day_s": float(observation["time_of_day_s"][0]),
-            "forecast_load": float(
-                profile.need(
-                    observation["forecast_prompt_tokens"][0] / float(observation["window_s"][0]),
-                    observation["forecast_output_tokens"][0] / float(observation["window_s"][0]),
-                )
-            ),
-        }
-        action, state = policy.predict(observation, state)
-        observation, _, _, truncated, info = env.step(action)
-        row |= _look(observation, info)
-        for name, value in row.items():
-            rows.setdefault(name, []).append(value)
-        steps += 1
-        if on_progress is not None and (truncated or steps % _PROGRESS_STEPS == 0):
-            on_progress(min(1.0, (float(observation["time_s"][0]) - first_s) / span_s))
-    return {name: np.array(values) for name, values in rows.items()}, float(observation["time_s"][0])
+def _look_ahead(physical: Mapping[str, NDArray[np.float64]], profile: InstanceProfile) -> dict[str, float]:
+    """The row of an interval as far as it is known at its start."""
+    window_s = float(physical["window_s"][0])
+    return {
+        "time_s": float(physical["time_s"][0]),
+        "time_of_day_s": float(physical["time_of_day_s"][0]),
+        "forecast_load": float(
+            profile.need(
+                physical["forecast_prompt_tokens"][0] / window_s,
+                physical["forecast_output_tokens"][0] / window_s,
+            )
+        ),
+    }
 
 
-def _look(observation: Mapping[str, NDArray[np.float64]], info: Mapping[str, float]) -> dict[str, float]:
-    """The row of an interval as far as its last observation tells it."""
-    slots = observation["state"]
+def _look(physical: Mapping[str, NDArray[np.float64]], info: Mapping[str, float]) -> dict[str, float]:
+    """The row of an interval as far as what is measured at its end tells it."""
+    slots = physical["state"]
     ready = slots == READY
     row: dict[str, float] = {
-        "target": int(observation["target"][0]),
+        "target": int(physical["target"][0]),
         "ready": int(np.count_nonzero(ready)),
         "starting": int(np.count_nonzero(slots == STARTING)),
         "draining": int(np.count_nonzero(slots == DRAINING)),
-        "running": int(observation["running"].sum()),
-        "waiting": int(observation["waiting"].sum()),
+        "running": int(physical["running"].sum()),
+        "waiting": int(physical["waiting"].sum()),
         "completed": int(info["completed"]),
         "instance_s": float(info["instance_s"]),
     }
-    for name, key in (("kv_use", "kv_use"), ("anticipated_peak", "anticipated_peak")):
-        values = observation[key][ready]
+    for name in ("kv_use", "anticipated_peak"):
+        values = physical[name][ready]
         row[f"{name}_mean"] = float(values.mean()) if len(values) else np.nan
         row[f"{name}_max"] = float(values.max()) if len(values) else np.nan
     return row

@@ -1,76 +1,30 @@
-"""From command-line options to checked work: every mistake shows here, before anything is played."""
+"""From options to checked work: every mistake that can be seen beforehand shows here."""
 
 from __future__ import annotations
 
-import math
 import os
-import platform
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-import preserve_gym
 from baselines import POLICIES
-from experiments.evaluate import Cell, Setting, build_policy, load_workload
-from experiments.pool import CellReport
-from preserve_gym.command_line import parse as parse_options
-from preserve_gym.config import ClusterConfig, InstanceConfig, WorkloadConfig
+from baselines.own import load_own
+from experiments.cells import Piece
+from experiments.evaluate import Cell, Setting
+from experiments.options import Options
+from experiments.policies import TUNED, build_policy, tuned_parameters
+from experiments.provenance import own_files, trace_sources, versions
+from experiments.suites import SUITES, Suite
+from experiments.trace_setting import trace_setting
 from preserve_gym.errors import InputError, did_you_mean
-from preserve_gym.traces import DATASETS, Trace, load_trace, trace_names
-from preserve_gym.traces.files import content_sha256, stem
-from preserve_gym.traces.generated import GENERATED
-from preserve_gym.workload import Workload
+from preserve_gym.scenarios import Scenario, load_scenario
+from preserve_gym.scenarios.frozen import frozen_windows
+from preserve_gym.sim import ROUTERS
 
-PROGRAM = "python -m experiments.run"
-_PACKAGES = ("gymnasium", "numba", "numpy", "pandas", "pyarrow")
-# Above the busiest window's need, so that the largest fleet does not decide the comparison.
-_FLEET_HEADROOM = 1.5
-_LEAST_FLEET = 16
-
-
-@dataclass(frozen=True)
-class Options:
-    """Compare policies that autoscale and route on a cluster of LLM-serving instances."""
-
-    trace: str = "synthetic-chat"
-    """Workload: a name that `python -m preserve_gym.traces list` shows, such as synthetic-code or
-    azure-2023-conv, or a file: CSV or Parquet with the columns arrival_s,prompt_tokens,output_tokens, or as
-    released by Azure, BurstGPT or Mooncake."""
-    policies: tuple[str, ...] = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
-    """Policies to compare; static-N has N instances, static as many as the busiest window needs."""
-    rate_scale: float = 1.0
-    """Factor on the request rate."""
-    service_scale: float = 1.0
-    """Size of the service that a generated trace is of, relative to the recorded or default one."""
-    seeds: int = 1
-    """Repetitions, each with another generated trace, rate scaling and errors of prediction."""
-    seed: int = 0
-    """The first of the seeds."""
-    forecaster: str = "noisy"
-    """Workload forecast: noisy (the truth with a set error), naive (the last window) or oracle."""
-    predictor: str = "noisy"
-    """Output-length prediction: noisy (the truth with a set error), oracle, bucket, empirical, learned or
-    ssjf."""
-    model: str = "llama-3.1-8b"
-    """Model that the instances serve."""
-    gpu: str = "rtx-4090"
-    """GPU that they run on."""
-    tp: int = 1
-    """GPUs of an instance (tensor parallelism)."""
-    instance: Path | None = None
-    """File that `python -m preserve_gym.latency fit` wrote; instead of --model, --gpu and --tp."""
-    max_instances: int | None = None
-    """Largest fleet. Default: half more than the busiest window needs, at least 16."""
-    out: Path | None = None
-    """Folder for the results: a new one, or one of an earlier run, which is replaced. Default:
-    runs/<trace>-<n>."""
-    jobs: int | None = None
-    """Processes. Default: one per CPU core."""
+# Each process may hold the workload of a week: that many fit into the memory of a small machine.
+_MOST_DEFAULT_JOBS = 2
 
 
 @dataclass(frozen=True)
@@ -78,106 +32,174 @@ class Plan:
     """Work that has been checked.
 
     Attributes:
-        setting: what all cells share.
-        cells: what is to be played, the policies of one seed together.
-        jobs: processes.
-        name: of the trace, fit for a folder's name.
-        config: what decides the result, for ``config.yaml``; ``complete_config`` adds what is only known
-            afterwards.
+        name: for the run folder.
+        settings: each scenario, or the trace.
+        policies: names of the policies that play each, by its name.
+        seeds: of each.
+        router: in place of the policies' own; None: their own.
+        windows: numbers of those that are played; None: all.
+        save: which tables of each cell are kept: ``timelines``, ``intervals`` or ``requests``.
+        config: what decides the result, for ``config.yaml``.
     """
 
-    setting: Setting
-    cells: tuple[Cell, ...]
-    jobs: int
     name: str
+    settings: tuple[Setting, ...]
+    policies: dict[str, tuple[str, ...]]
+    seeds: tuple[int, ...]
+    router: str | None
+    windows: tuple[int, ...] | None
+    save: str
     config: dict[str, Any]
 
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells in the order of tables: by scenario, policy and seed."""
+        return tuple(
+            Cell(setting.scenario, policy, seed)
+            for setting in self.settings
+            for policy in self.policies[setting.scenario]
+            for seed in self.seeds
+        )
 
-def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The options on a command line.
+    def pieces(self, cells: Iterable[Cell], jobs: int) -> list[Piece]:
+        """These cells in pieces that share a workload; more pieces only where there are fewer than jobs.
 
-    Raises:
-        InputError: if they cannot be read.
-        SystemExit: after ``--help``.
-    """
-    return parse_options(Options, arguments, PROGRAM)
+        The policies of one scenario and seed make a piece; the scenarios of one seed come before the next.
+        """
+        wanted = set(cells)
+        pieces = []
+        for seed in self.seeds:
+            for setting in self.settings:
+                names = self.policies[setting.scenario]
+                chosen = [cell for name in names if (cell := Cell(setting.scenario, name, seed)) in wanted]
+                if chosen:
+                    pieces.append(self._piece(setting, tuple(chosen)))
+        parts = -(-jobs // len(pieces)) if pieces else 1
+        split = [replace(p, cells=p.cells[k::parts]) for p in pieces for k in range(parts)]
+        return [piece for piece in split if piece.cells]
+
+    def _piece(self, setting: Setting, cells: tuple[Cell, ...]) -> Piece:
+        first = cells[0].seed == self.seeds[0]
+        tables = {
+            "timelines": ("timelines",) if first else (),
+            "intervals": ("timelines", "intervals") if first else ("intervals",),
+            "requests": (("timelines",) if first else ()) + ("intervals", "requests"),
+        }
+        return Piece(setting, cells, self.router, self.windows, tables[self.save])
 
 
 def make_plan(options: Options) -> Plan:
-    """Check the options against each other, the data and the cluster.
+    """Check the options against each other, the data and the clusters.
 
     Raises:
         InputError: naming the option, or the file and row, and what was expected.
     """
-    _check_names(options.policies)
-    _check_count("--seeds", options.seeds, 1, 10_000)
-    _check_count("--seed", options.seed, 0, 2**32)
+    suite = SUITES[options.suite or "quick"]
+    scenarios = suite.scenarios if options.scenario is None else options.scenario
+    if options.scenario is not None:
+        suite = Suite(scenarios)
+    if options.policies is not None:
+        suite = replace(suite, policies=options.policies, tuned=False)
+    _check_policies(suite.policies)
+    if options.router is not None and options.router not in ROUTERS:
+        hint = did_you_mean(options.router, ROUTERS)
+        raise InputError(f"--router: expected one of {', '.join(ROUTERS)}, got {options.router!r}{hint}")
+    first = options.seed or 0
+    seeds = tuple(range(first, first + (options.seeds or suite.seeds)))
+    if not scenarios and options.scenario is None:
+        settings: tuple[Setting, ...] = (_checked_trace(options, suite, seeds[0]),)
+    else:
+        settings = _scenario_settings(options, scenarios)
+        for setting in settings:
+            _check_scenario(setting, suite.policies_of(setting.scenario), options)
+    policies = {setting.scenario: suite.policies_of(setting.scenario) for setting in settings}
+    return Plan(
+        name=_name(options, settings),
+        settings=settings,
+        policies=policies,
+        seeds=seeds,
+        router=options.router,
+        windows=options.windows,
+        save=options.save or "timelines",
+        config=_config(options, settings, policies, seeds),
+    )
+
+
+def jobs_of(options: Options, plan: Plan) -> int:
+    """Processes to play with."""
     if options.jobs is not None:
-        _check_count("--jobs", options.jobs, 1)
-    for option, scale in (("--rate-scale", options.rate_scale), ("--service-scale", options.service_scale)):
-        if not (math.isfinite(scale) and scale > 0.0):
-            raise InputError(f"{option}: expected a finite number > 0, got {scale!r}")
-    cluster = ClusterConfig(instance=_instance(options))
-    if options.max_instances is not None:
-        cluster = replace(cluster, max_instances=options.max_instances)
-    workload = WorkloadConfig(
-        trace=options.trace,
-        service_scale=float(options.service_scale),
-        rate_scale=float(options.rate_scale),
-        seed=options.seed,
-        start_s=WorkloadConfig.warmup_s,
-        horizon_s=None,
-        forecaster=options.forecaster,
-        predictor=options.predictor,
+        return options.jobs
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    weeks = any(setting.workload.split is not None for setting in plan.settings)
+    return min(cores, _MOST_DEFAULT_JOBS) if weeks else cores
+
+
+def _checked_trace(options: Options, suite: Suite, seed: int) -> Setting:
+    setting, workload = trace_setting(options, options.trace or "synthetic-chat", seed)
+    for name in suite.policies:
+        build_policy(name, setting.cluster, workload, setting.scenario, options.router)
+    return setting
+
+
+def _scenario_settings(options: Options, names: tuple[str, ...]) -> tuple[Setting, ...]:
+    if not names:
+        raise InputError("--scenario: expected at least one, got none")
+    scenarios: dict[str, Scenario] = {}
+    for name in names:
+        scenario = load_scenario(name)
+        if scenario.name in scenarios:
+            raise InputError(f"--scenario: expected each scenario once, got {scenario.name!r} twice")
+        scenarios[scenario.name] = scenario
+    changed = {
+        name: getattr(options, name)
+        for name in ("forecaster", "predictor")
+        if getattr(options, name) is not None
+    }
+    split = options.split or "test"
+    return tuple(
+        Setting(name, scenario.cluster, replace(scenario.workload, split=split, **changed))
+        for name, scenario in scenarios.items()
     )
-    trace = load_trace(options.trace, options.seed, options.service_scale)
-    check_fits(cluster, trace, _first_row(options.trace))
-    loaded = load_workload(workload)
-    if options.max_instances is None:
-        cluster = replace(cluster, max_instances=_largest_fleet(cluster, loaded))
-    for name in options.policies:
-        build_policy(name, cluster, loaded)
-    seeds = range(options.seed, options.seed + options.seeds)
-    cells = tuple(Cell(policy, seed) for seed in seeds for policy in options.policies)
-    jobs = min(options.jobs or _cores(), len(cells))
-    setting = Setting(cluster, workload)
-    return Plan(setting, cells, jobs, _trace_name(options.trace), _config(options, setting))
 
 
-def check_fits(cluster: ClusterConfig, trace: Trace, first_row: int = 0) -> None:
-    """Refuse a trace of which most requests are longer than an instance can hold.
-
-    A few may be: they are rejected and counted as violations.
-
-    Args:
-        first_row: number of the trace's first row, for the message.
-
-    Raises:
-        InputError: if more than half of the requests can never be served.
-    """
-    instance = cluster.instance
-    longest = instance.max_request_tokens
-    tokens = trace.output_tokens.astype(np.int64)
-    if cluster.too_long == "reject":
-        tokens += trace.prompt_tokens
-    too_long = np.flatnonzero(tokens > longest)
-    if 2 * len(too_long) <= len(trace):
+def _check_scenario(setting: Setting, policies: tuple[str, ...], options: Options) -> None:
+    """What shows without making its workload, which takes seconds."""
+    for name in policies:
+        if name.endswith(TUNED) and ":" not in name:
+            tuned_parameters(name.removesuffix(TUNED), setting.scenario)
+        elif sized := re.fullmatch(r"static-(\d{1,9})", name):
+            low, high = setting.cluster.min_instances, setting.cluster.max_instances
+            if not low <= int(sized[1]) <= high:
+                raise InputError(
+                    f"--policies: {name}: expected instances in [{low}, {high}], the bounds of the cluster "
+                    f"of scenario {setting.scenario!r}"
+                )
+    frozen = frozen_windows().get(setting.scenario)
+    if frozen is None or options.windows is None:
         return
-    raise InputError(
-        f"trace {trace.name!r}: row {first_row + too_long[0]}: prompt_tokens + output_tokens: expected at "
-        f"most {longest} (max_model_len {instance.max_model_len}, KV cache of {instance.kv_tokens} tokens of "
-        f"{instance.name}), got {tokens[too_long[0]]}; {len(too_long):,} of {len(trace):,} requests can "
-        "never be served"
-    )
+    count = len(frozen.validation if setting.workload.split == "validation" else frozen.test)
+    _check_windows(options.windows, count, setting.scenario)
 
 
-def _check_names(names: tuple[str, ...]) -> None:
+def _check_windows(windows: tuple[int, ...], count: int, scenario: str) -> None:
+    for window in windows:
+        if not 0 <= window < count:
+            raise InputError(
+                f"--windows: expected numbers in [0, {count - 1}], as scenario {scenario!r} has {count} "
+                f"window{'s' * (count > 1)}, got {window}"
+            )
+    if not windows or len(set(windows)) != len(windows):
+        raise InputError(f"--windows: expected different numbers, at least one, got {list(windows)}")
+
+
+def _check_policies(names: tuple[str, ...]) -> None:
     if not names:
         raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
     for i, name in enumerate(names):
-        own = ":" in name  # make_policy looks whether there is such a file
-        if name not in POLICIES and not own and not re.fullmatch(r"static-\d{1,9}", name):
-            known = ", ".join((*POLICIES, "static-N", "file.py:Class"))
+        if ":" in name:
+            load_own(name)
+        elif name.removesuffix(TUNED) not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
+            known = ", ".join((*POLICIES, "static-N", f"NAME{TUNED}", "file.py:Class"))
             hint = did_you_mean(name, POLICIES)
             raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
         # Files are named after the class of one's own, too.
@@ -185,98 +207,39 @@ def _check_names(names: tuple[str, ...]) -> None:
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
 
 
-def _check_count(option: str, value: int, least: int, most: int = 2**31) -> None:
-    if not least <= value <= most:
-        raise InputError(f"{option}: expected an integer in [{least}, {most}], got {value}")
+def _name(options: Options, settings: tuple[Setting, ...]) -> str:
+    if options.suite is not None:
+        return options.suite
+    return settings[0].scenario if len(settings) == 1 else f"{len(settings)}-scenarios"
 
 
-def _instance(options: Options) -> InstanceConfig:
-    if options.instance is None:
-        return InstanceConfig.from_preset(options.model, options.gpu, options.tp)
-    for name in ("model", "gpu", "tp"):
-        if getattr(options, name) != getattr(Options, name):
-            raise InputError(f"--{name}: expected none beside --instance, which has its own")
-    return InstanceConfig.from_file(options.instance)
-
-
-def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
-    """The default of ``--max-instances``."""
-    window_s = workload.config.window_s
-    prompt, output = workload.fitted_window_tokens(window_s)
-    peak = float(np.max(workload.profile(cluster).need(prompt / window_s, output / window_s)))
-    return max(_LEAST_FLEET, math.ceil(_FLEET_HEADROOM * peak))
-
-
-def _cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _first_row(trace: str) -> int:
-    """Files count as an editor does, their header is row 1."""
-    return 0 if trace in GENERATED else 2
-
-
-def _trace_name(trace: str) -> str:
-    name = trace if trace in trace_names() else stem(Path(trace))
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "trace"
-
-
-def _config(options: Options, setting: Setting) -> dict[str, Any]:
+def _config(
+    options: Options,
+    settings: tuple[Setting, ...],
+    policies: dict[str, tuple[str, ...]],
+    seeds: tuple[int, ...],
+) -> dict[str, Any]:
     """Everything that decides the result and nothing that does not, such as places, times and ``jobs``."""
-    source: dict[str, Any]
-    if options.trace in DATASETS:
-        source = {"name": options.trace, "sha256": DATASETS[options.trace].sha256}
-    elif options.trace in GENERATED:
-        generated = GENERATED[options.trace]
-        source = {
-            "name": options.trace,
-            "synthesis": f"{generated.about}; drawn anew for each seed",
-            "needs": {name: DATASETS[name].sha256 for name in generated.needs},
+    scenarios = {}
+    for setting in settings:
+        sources = trace_sources(setting.workload)
+        workload = setting.workload.to_mapping() | {"trace": sources[0]["name"]}
+        del workload["seed"]
+        scenarios[setting.scenario] = {
+            "traces": sources,
+            "cluster": setting.cluster.to_mapping(),
+            "workload": workload,
+            "plays": [name.rpartition(":")[2] for name in policies[setting.scenario]],
         }
-    else:
-        path = Path(options.trace)
-        source = {"name": path.name, "sha256": content_sha256(path)}
-    chosen = asdict(options) | {"trace": source["name"], "policies": list(options.policies)}
-    if options.instance is not None:
-        chosen["instance"] = options.instance.name
-    workload = setting.workload.to_mapping() | {"trace": source["name"]}
-    del chosen["out"], chosen["jobs"], workload["seed"]
+    files = own_files(policies[settings[0].scenario])
     return {
-        "options": chosen,
-        "trace": source,
-        "seeds": list(range(options.seed, options.seed + options.seeds)),
-        "cluster": setting.cluster.to_mapping(),
-        "workload": workload,
-        "versions": {
-            "preserve_gym": preserve_gym.__version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
-    }
-
-
-def complete_config(config: dict[str, Any], reports: Sequence[CellReport]) -> dict[str, Any]:
-    """``config`` with each policy's parameters and each workload's instance profile.
-
-    What differs between seeds, such as the size of the static fleet, is given by seed.
-    """
-    policies: dict[str, dict[int, dict[str, Any]]] = {report.cell.label: {} for report in reports}
-    profile: dict[int, dict[str, Any]] = {}
-    for report in reports:
-        policies[report.cell.label][report.cell.seed] = report.parameters
-        profile[report.cell.seed] = report.profile
-    return config | {
-        "policies": {name: _merge(by_seed) for name, by_seed in policies.items()},
-        "profile": _merge(profile),
-    }
-
-
-def _merge(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    first = next(iter(by_seed.values()))
-    return {
-        key: value
-        if all(other[key] == value for other in by_seed.values())
-        else {f"seed{seed}": other[key] for seed, other in by_seed.items()}
-        for key, value in first.items()
+        "suite": options.suite,
+        "seeds": list(seeds),
+        "split": settings[0].workload.split,
+        "windows": None if options.windows is None else list(options.windows),
+        "router": options.router,
+        "save": options.save or "timelines",
+        "scenarios": scenarios,
+        **({"own_files": files} if files else {}),
+        "versions": versions(),
     }

@@ -5,38 +5,20 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
-from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext
-from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from experiments.evaluate import Cell, Setting, run_cell
+from experiments.cells import OnShare, Piece, play_piece
+from experiments.evaluate import Cell
+from experiments.folder import RunFolder
 
 _POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class CellReport:
-    """What a worker sends back: figures only, the tables are in files.
-
-    Attributes:
-        cell: which.
-        summary: ``experiments.metrics.summarize``.
-        profile: fields of the ``InstanceProfile`` in use.
-        parameters: of the policy.
-    """
-
-    cell: Cell
-    summary: dict[str, float]
-    profile: dict[str, float]
-    parameters: dict[str, Any]
 
 
 class WorkerDiedError(RuntimeError):
@@ -46,62 +28,72 @@ class WorkerDiedError(RuntimeError):
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
-OnShare = Callable[[int, float], None]
-OnDone = Callable[[int, CellReport], None]
+OnDone = Callable[[Cell], None]
+
+_SHARE_DONE = 2.0  # of a cell whose record is written; 1 is all played
 
 
-def run_cells(
-    setting: Setting, cells: Sequence[Cell], folder: Path, *, jobs: int, on_share: OnShare, on_done: OnDone
-) -> list[CellReport]:
-    """Play ``cells`` and write ``requests/<cell>.parquet`` and ``intervals/<cell>.parquet``.
+def run_pieces(
+    pieces: Sequence[Piece], folder: RunFolder, *, jobs: int, on_share: OnShare, on_done: OnDone
+) -> None:
+    """Play all cells and write each into the folder as soon as it is done.
 
     Args:
-        folder: an existing folder.
         jobs: processes; 1 plays in this one.
-        on_share: called now and then with the index of a cell and the share of it that is done.
-        on_done: called with the index and the report of each finished cell, in order of completion.
-
-    Returns:
-        Reports in the order of ``cells``.
+        on_share: called now and then with a cell and the share of it that is done.
+        on_done: called with each cell whose record has been written.
 
     Raises:
-        InputError: as ``run_cell``.
         WorkerDiedError: if a worker was killed.
+        OSError: if the folder cannot be written.
     """
-    for name in ("requests", "intervals"):
-        (folder / name).mkdir()
-    if jobs == 1:
-        reports = []
-        for i, cell in enumerate(cells):
-            reports.append(_play(setting, cell, folder, partial(on_share, i)))
-            on_done(i, reports[-1])
-        return reports
-    # spawn: the same on every platform, and no locks of compiled code are inherited.
+    if jobs == 1 or len(pieces) <= 1:
+        for piece in pieces:
+            for played in play_piece(piece, on_share):
+                folder.write_cell(played)
+                on_done(played.cell)
+        return
+    cells = [cell for piece in pieces for cell in piece.cells]
     context = multiprocessing.get_context("spawn")
     shares = context.Array("d", len(cells), lock=False)
-    found: dict[int, CellReport] = {}
+    first = 0
     with contextlib.ExitStack() as stack:
         with _interrupts_held():
-            executor = stack.enter_context(_executor(context, min(jobs, len(cells)), shares))
-            pending = {
-                executor.submit(_play_in_worker, setting, c, folder, i): i for i, c in enumerate(cells)
-            }
+            executor = stack.enter_context(_executor(context, min(jobs, len(pieces)), shares))
+            pending = set()
+            for piece in pieces:
+                pending.add(executor.submit(_play_in_worker, piece, folder, first))
+                first += len(piece.cells)
+        shown = [0.0] * len(cells)
         while pending:
-            done, _ = concurrent.futures.wait(
+            done, pending = concurrent.futures.wait(
                 pending, timeout=_POLL_S, return_when=concurrent.futures.FIRST_COMPLETED
             )
-            for i in pending.values():
-                on_share(i, shares[i])
-            for future in sorted(done, key=pending.__getitem__):
-                i = pending.pop(future)
-                try:
-                    found[i] = future.result()
-                except BrokenProcessPool:
-                    raise WorkerDiedError(
-                        "a worker process was killed, most likely for want of memory: try fewer --jobs"
-                    ) from None
-                on_done(i, found[i])
-    return [found[i] for i in range(len(cells))]
+            _show(cells, shares, shown, on_share, on_done)
+            for future in done:
+                _result(future)
+
+
+def _show(
+    cells: Sequence[Cell], shares: Sequence[float], shown: list[float], on_share: OnShare, on_done: OnDone
+) -> None:
+    for i, cell in enumerate(cells):
+        share = shares[i]
+        if share > shown[i]:
+            shown[i] = share
+            if share == _SHARE_DONE:
+                on_done(cell)
+            else:
+                on_share(cell, share)
+
+
+def _result(future: concurrent.futures.Future[ResultT]) -> ResultT:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise WorkerDiedError(
+            "a worker process was killed, most likely for want of memory: try fewer --jobs"
+        ) from None
 
 
 def run_tasks(
@@ -129,12 +121,7 @@ def run_tasks(
             executor = stack.enter_context(_executor(context, min(jobs, len(tasks)), None))
             pending = [executor.submit(function, task) for task in tasks]
         for count, future in enumerate(concurrent.futures.as_completed(pending), start=1):
-            try:
-                future.result()
-            except BrokenProcessPool:
-                raise WorkerDiedError(
-                    "a worker process was killed, most likely for want of memory: try fewer --jobs"
-                ) from None
+            _result(future)
             on_done(count)
     return [future.result() for future in pending]
 
@@ -188,25 +175,23 @@ def _start_worker(shares: Any) -> None:
     global _shares
     _shares = shares
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where interrupts cannot be held
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _play_in_worker(setting: Setting, cell: Cell, folder: Path, i: int) -> CellReport:
-    def report(share: float) -> None:
-        _shares[i] = share
+def _end_with_parent() -> None:
+    """Nobody waits for the work of a process whose parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
-    return _play(setting, cell, folder, report)
 
+def _play_in_worker(piece: Piece, folder: RunFolder, first: int) -> None:
+    place = {cell: first + k for k, cell in enumerate(piece.cells)}
 
-def _play(setting: Setting, cell: Cell, folder: Path, on_share: Callable[[float], None]) -> CellReport:
-    result = run_cell(setting, cell, on_share)
-    for name, table in (("requests", result.requests), ("intervals", result.intervals)):
-        floats = [column for column in table if table[column].dtype == np.float64]
-        table.to_parquet(
-            folder / name / f"{cell.name}.parquet",
-            index=False,
-            compression="zstd",
-            # Times hardly repeat: a dictionary of them is a waste, their leading bytes compress.
-            use_byte_stream_split=floats,
-            use_dictionary=[column for column in table if column not in floats],
-        )
-    return CellReport(cell, result.summary, asdict(result.profile), result.parameters)
+    def report(cell: Cell, share: float) -> None:
+        _shares[place[cell]] = share
+
+    for played in play_piece(piece, report):
+        folder.write_cell(played)
+        report(played.cell, _SHARE_DONE)

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from experiments.evaluate import Cell
-from experiments.pool import CellReport
 
 
 class CellProgress:
     """Shows cells as they go, on the console given; a context manager.
 
-    On a terminal there is a bar for the whole and one for each cell in progress; finished cells leave a
-    line, as they do where there is no terminal.
+    On a terminal there is a bar for the whole, with the time that remains, and one for each cell in progress;
+    finished cells leave a line, as they do where there is no terminal.
+
+    Args:
+        console: where.
+        count: cells that are to be played.
     """
 
-    def __init__(self, console: Console, cells: Sequence[Cell]) -> None:
+    def __init__(self, console: Console, count: int) -> None:
         self._console = console
-        self._cells = cells
+        self._count = count
         self._done = 0
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             transient=True,
             disable=not console.is_terminal,
+            speed_estimate_period=600.0,
         )
-        self._all = self._bars.add_task("all", total=float(len(cells)))
-        self._tasks = [self._bars.add_task(_title(cell), total=1.0, visible=False) for cell in cells]
-        self._shares = [0.0] * len(cells)
+        self._all = self._bars.add_task("all", total=float(count))
+        self._cells: dict[Cell, TaskID] = {}
+        self._shares: dict[Cell, float] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -46,26 +50,39 @@ class CellProgress:
     ) -> None:
         self._bars.stop()
 
-    def share(self, i: int, share: float) -> None:
-        """Cell ``i`` is done to ``share``, 0 to 1."""
-        if share > self._shares[i]:
-            self._shares[i] = share
-            self._bars.update(self._tasks[i], completed=share, visible=share < 1.0)
-            self._bars.update(self._all, completed=sum(self._shares))
+    def share(self, cell: Cell, share: float) -> None:
+        """A cell is done to ``share``, 0 to 1."""
+        if cell not in self._cells:
+            self._cells[cell] = self._bars.add_task(_title(cell), total=1.0)
+        self._shares[cell] = share
+        self._bars.update(self._cells[cell], completed=share)
+        self._bars.update(self._all, completed=self._done + sum(self._shares.values()))
 
-    def done(self, i: int, report: CellReport) -> None:
-        """Cell ``i`` has finished."""
-        self.share(i, 1.0)
-        self._bars.update(self._tasks[i], visible=False)
+    def done(self, cell: Cell, said: str) -> None:
+        """A cell has finished, and there is something to say about it."""
         self._done += 1
-        figures = report.summary
+        self._shares.pop(cell, None)
+        if cell in self._cells:
+            self._bars.remove_task(self._cells.pop(cell))
+        self._bars.update(self._all, completed=self._done + sum(self._shares.values()))
         self._console.print(
-            f"[{self._done}/{len(self._cells)}] {_title(self._cells[i])}: "
-            f"{figures['slo_attainment']:.2%} within the SLO, {figures['gpu_hours']:.1f} GPU-hours",
+            f"[{self._done}/{self._count}] {_title(cell)}: {said}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
 
 
+def outcome(record: Mapping[str, Any]) -> str:
+    """What to say about a finished cell, in a line."""
+    if record["error"] is not None:
+        return f"failed: {record['error']['message']}"
+    figures = [window["figures"] for window in record["windows"]]
+    arrived = sum(one["arrived"] for one in figures)
+    met = arrived - sum(one["violations"] for one in figures)
+    attainment = f"{met / arrived:.2%} within the SLO" if arrived else "no requests"
+    return f"{attainment}, {sum(one['gpu_hours'] for one in figures):.1f} GPU-hours"
+
+
 def _title(cell: Cell) -> str:
-    return f"{cell.label}, seed {cell.seed}"
+    return f"{cell.scenario}, {cell.label}, seed {cell.seed}"

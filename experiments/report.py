@@ -1,10 +1,10 @@
-"""The table of a run, for a terminal and for a text file."""
+"""The tables of a run: of episodes, their means, and what a terminal shows."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from preserve_gym.prediction.lengths import PRESERVE_SIGMA
 
 WIDTH = 110
 """Columns of the table where there is no terminal to ask."""
+
+KEYS = ("scenario", "policy", "seed", "window", "start_s")
+"""Columns of ``episodes.csv`` that say which episode a row is; the others are figures."""
 
 # Heading, column of the summary, factor to the shown unit, format.
 _COLUMNS: tuple[tuple[str, str, float, str], ...] = (
@@ -49,20 +52,49 @@ _LENGTHS = {
 }
 
 
-def summary_table(summary: pd.DataFrame) -> Table:
-    """One row a policy, in order of appearance: the mean over the seeds, and their standard deviation.
+def episodes_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per scenario, policy, seed and window, in the order of the records; failed cells have none.
 
     Args:
-        summary: one row per policy and seed: ``policy``, ``seed`` and the columns of
-            ``experiments.metrics.summarize``; cost is shown if it is there.
+        records: of cells, as ``experiments.folder.RunFolder.read_cell`` gives them.
+    """
+    rows = [
+        {name: record[name] for name in ("scenario", "policy", "seed")}
+        | {"window": window["window"], "start_s": window["start_s"]}
+        | window["figures"]
+        for record in records
+        for window in record["windows"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def summary_of(episodes: pd.DataFrame) -> pd.DataFrame:
+    """One row per scenario and policy, in order of appearance: means over seeds and windows."""
+    if episodes.empty:
+        return pd.DataFrame(columns=["scenario", "policy"])
+    by = episodes.groupby(["scenario", "policy"], sort=False)
+    means = by[[name for name in episodes if name not in KEYS]].mean()
+    counts = by.agg(seeds=("seed", "nunique"), windows=("window", "nunique"))
+    return counts.join(means).reset_index()
+
+
+def policy_table(episodes: pd.DataFrame) -> Table:
+    """One row a policy, in order of appearance: the mean over seeds and windows; with several seeds also the
+    standard deviation of the seeds' means.
+
+    Args:
+        episodes: of one scenario, columns of ``episodes_table``; cost is shown if it is there.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     table.add_column("\n\nPolicy", no_wrap=True)
-    columns = [column for column in _COLUMNS if column[1] in summary]
+    columns = [column for column in _COLUMNS if column[1] in episodes]
     for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for policy, rows in summary.groupby("policy", sort=False):
-        cells = [_figure(rows[name].to_numpy(np.float64) * factor, form) for _, name, factor, form in columns]
+    for policy, rows in episodes.groupby("policy", sort=False):
+        means = rows.groupby("seed")[[name for _, name, _, _ in columns]].mean()
+        cells = [
+            _figure(means[name].to_numpy(np.float64) * factor, form) for _, name, factor, form in columns
+        ]
         table.add_row(str(policy), *cells)
     return table
 
@@ -75,14 +107,16 @@ def _figure(values: np.ndarray, form: str) -> str:
     return mean if len(values) == 1 else f"{mean}\n±{format(float(values.std(ddof=1)), form)}"
 
 
-def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
-    """What the table is about, in one or two sentences.
+def describe(scenario: str, config: Mapping[str, Any], episodes: pd.DataFrame) -> str:
+    """What the table of a scenario is about, in a few sentences.
 
     Args:
+        scenario: its name.
         config: as written to ``config.yaml``.
-        summary: as for ``summary_table``.
+        episodes: those of the scenario.
     """
-    cluster, workload, seeds = config["cluster"], config["workload"], config["seeds"]
+    about, seeds = config["scenarios"][scenario], config["seeds"]
+    cluster, workload = about["cluster"], about["workload"]
     service, rate = workload["service_scale"], workload["rate_scale"]
     scale = f" (service scale {service:g})" * (service != 1.0) + f" x{rate:g}" * (rate != 1.0)
     cold_start_s = cluster["cold_start_s"]
@@ -91,9 +125,13 @@ def describe(config: Mapping[str, Any], summary: pd.DataFrame) -> str:
     which = f"seed {seeds[0]}"
     if len(seeds) > 1:
         which = f"mean ± standard deviation of seeds {seeds[0]} to {seeds[-1]}"
+    windows = episodes["window"].nunique()
+    if config["split"] is not None:
+        which = f"{config['split']}, {windows} window{'s' * (windows > 1)}, {which}"
+    each = " each" * (windows > 1)
     return (
-        f"{config['trace']['name']}{scale}, {which}: {summary['arrived'].mean():,.0f} requests in "
-        f"{_duration(float(summary['horizon_s'].mean()))}. {cluster['min_instances']} to "
+        f"{scenario}{scale}, {which}: {episodes['arrived'].mean():,.0f} requests in "
+        f"{_duration(float(episodes['horizon_s'].mean()))}{each}. {cluster['min_instances']} to "
         f"{cluster['max_instances']} instances of {cluster['instance']['name']}, cold start "
         f"{_cold_start(cold_start_s)}. SLO: {_slo(cluster['slo'])}. "
         f"Forecast: {_FORECASTS.get(workload['forecaster'], workload['forecaster'])}. "
@@ -125,18 +163,22 @@ def _slo(slo: Mapping[str, float | None]) -> str:
     return ", ".join(parts)
 
 
-def show(console: Console, table: Table, about: str) -> None:
-    """Print both; the table at its full width even where that is more than the console's."""
-    width = console.width
-    console.width = max(width, Console(width=1000).measure(table).maximum)
-    console.print(table)
-    console.width = width
-    console.print()
-    console.print(about, highlight=False, markup=False)
+def show(console: Console, config: Mapping[str, Any], episodes: pd.DataFrame) -> None:
+    """Print the table of each scenario, at full width even on a narrower console, and what it is about."""
+    for k, (scenario, rows) in enumerate(episodes.groupby("scenario", sort=False) if len(episodes) else ()):
+        table = policy_table(rows)
+        width = console.width
+        console.width = max(width, Console(width=1000).measure(table).maximum)
+        if k:
+            console.print()
+        console.print(table)
+        console.width = width
+        console.print()
+        console.print(describe(str(scenario), config, rows), highlight=False, markup=False)
 
 
-def as_text(table: Table, about: str) -> str:
+def as_text(config: Mapping[str, Any], episodes: pd.DataFrame) -> str:
     """What ``show`` prints, as plain text without trailing blanks."""
     stream = io.StringIO()
-    show(Console(file=stream, width=WIDTH, force_terminal=False, color_system=None), table, about)
+    show(Console(file=stream, width=WIDTH, force_terminal=False, color_system=None), config, episodes)
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())

@@ -1,74 +1,177 @@
-"""``python -m experiments.run``: compare policies on a workload, print a table, write a run folder."""
+"""``python -m experiments.run``: compare policies on scenarios, print a table, write a run folder."""
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import pandas as pd
-import yaml
 from rich.console import Console
 
-from experiments.folder import CONFIG, RunFolder
-from experiments.plan import Options, complete_config, make_plan, parse
-from experiments.pool import WorkerDiedError, run_cells
-from experiments.progress import CellProgress
-from experiments.report import WIDTH, as_text, describe, show, summary_table
+from experiments.evaluate import Cell
+from experiments.folder import SUMMARY, CorruptCellError, RunFolder
+from experiments.options import PAPERS, PROGRAM, Options, parse, to_keep
+from experiments.plan import Plan, jobs_of, make_plan
+from experiments.pool import WorkerDiedError, run_pieces
+from experiments.progress import CellProgress, outcome
+from experiments.replay import replay
+from experiments.report import as_text, episodes_table, show, summary_of
 from preserve_gym.command_line import complain
 from preserve_gym.errors import InputError
 
+Record = dict[str, Any]
+
+
+class StoppedError(Exception):
+    """A run ended before its end; what was done is kept.
+
+    Attributes:
+        status: for the command to exit with.
+    """
+
+    def __init__(self, reason: str, path: Path, status: int) -> None:
+        super().__init__(f"{reason}; what is done is kept, go on with {PROGRAM} --resume {path}")
+        self.status = status
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status: 0, 1 (cannot go on), 2 (bad input) or 130 (interrupted)."""
+    """Run the command; its exit status: 0, 1 (a cell failed or the machine refused), 2 (bad input) or 130."""
     try:
-        run(parse(arguments))
+        options = parse(arguments)
+        if options.suite in PAPERS:
+            return _paper(options)
+        if options.replay is not None:
+            return replay(options.replay, options)
+        return _resume(options.resume, options) if options.resume is not None else _run(options)
     except InputError as error:
         complain(str(error))
         return 2
+    except StoppedError as error:
+        complain(str(error))
+        return error.status
     except (WorkerDiedError, OSError) as error:
         complain(str(error))
         return 1
     except KeyboardInterrupt:
         complain("interrupted, nothing was written")
         return 130
-    return 0
 
 
-def run(options: Options) -> None:
-    """Check everything, play, and publish the folder.
+def _paper(options: Options) -> int:
+    # Here, so that workers, which import this module too, do without matplotlib.
+    module = importlib.import_module(f"experiments.{str(options.suite).replace('-', '_')}")
+    seeds = [] if options.seeds is None else ["--seeds", str(options.seeds)]
+    status: int = module.main(seeds + ([] if options.out is None else ["--out", str(options.out)]))
+    return status
 
-    Raises:
-        InputError: before anything is played or written.
-    """
-    progress = Console(stderr=True)
-    with progress.status("reading the workload and measuring one instance (compiles at the first run)"):
+
+def _run(options: Options) -> int:
+    console = Console(stderr=True)
+    with console.status("reading the workload and measuring one instance (compiles at the first run)"):
         plan = make_plan(options)
-        folder = RunFolder(options.out, plan.name)
-    with folder:
-        with CellProgress(progress, plan.cells) as bars:
-            reports = run_cells(
-                plan.setting, plan.cells, folder.path, jobs=plan.jobs, on_share=bars.share, on_done=bars.done
-            )
-        config = complete_config(plan.config, reports)
-        summary = pd.DataFrame([{"policy": r.cell.label, "seed": r.cell.seed, **r.summary} for r in reports])
-        table, about = summary_table(summary), describe(config, summary)
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=WIDTH)
-        (folder.path / CONFIG).write_text(text, encoding="utf-8")
-        summary.to_csv(folder.path / "summary.csv", index=False, lineterminator="\n")
-        (folder.path / "table.txt").write_text(as_text(table, about), encoding="utf-8")
-        with progress.status("drawing"):
-            # Here, so that workers, which import this module too, do without matplotlib.
-            from experiments.plots import draw
+    folder = RunFolder.create(options.out, plan.name, to_keep(options), plan.config)
+    return _play(plan, folder, jobs_of(options, plan), console)
 
-            draw(folder.path)
-        place = folder.publish()
+
+def _resume(path: Path, options: Options) -> int:
+    console = Console(stderr=True)
+    folder = RunFolder.open(path, "--resume")
+    with console.status("comparing traces and versions with those that the run began with"):
+        plan = make_plan(folder.options())
+        folder.check_unchanged(plan.config)
+    return _play(plan, folder, jobs_of(options, plan), console)
+
+
+def _play(plan: Plan, folder: RunFolder, jobs: int, console: Console) -> int:
+    """Play what is missing and write the tables; the exit status."""
+    with folder.locked():
+        try:
+            missing = [cell for cell in plan.cells if _is_missing(folder, cell, console)]
+            with CellProgress(console, len(missing)) as bars:
+                run_pieces(
+                    plan.pieces(missing, jobs),
+                    folder,
+                    jobs=jobs,
+                    on_share=bars.share,
+                    on_done=lambda cell: bars.done(cell, outcome(_read(folder, cell))),
+                )
+            return _finish(plan, folder)
+        except KeyboardInterrupt:
+            raise StoppedError("interrupted", folder.path, 130) from None
+        except (WorkerDiedError, OSError) as error:
+            raise StoppedError(str(error), folder.path, 1) from None
+
+
+def _is_missing(folder: RunFolder, cell: Cell, console: Console) -> bool:
+    """Whether a cell is to be played: for the first time, or as it failed or its file is broken."""
+    try:
+        record = folder.read_cell(cell)
+    except CorruptCellError as error:
+        console.print(f"{error}; it is played again", highlight=False, markup=False, soft_wrap=True)
+        return True
+    return record is None or record["error"] is not None
+
+
+def _read(folder: RunFolder, cell: Cell) -> Record:
+    record = folder.read_cell(cell)
+    assert record is not None
+    return record
+
+
+def _finish(plan: Plan, folder: RunFolder) -> int:
+    records = [_read(folder, cell) for cell in plan.cells]
+    episodes = episodes_table(records)
+    folder.write("episodes.csv", episodes.to_csv(index=False, lineterminator="\n"))
+    folder.write("table.txt", as_text(plan.config, episodes))
+    folder.write_config(plan.config | _known_afterwards(records))
+    folder.write(SUMMARY, summary_of(episodes).to_csv(index=False, lineterminator="\n"))
     output = Console()
     if output.is_terminal:
-        show(output, table, about)
+        show(output, plan.config, episodes)
     else:
-        print(as_text(table, about), end="")
-    print(f"Results and plots: {place}")
+        print(as_text(plan.config, episodes), end="")
+    print(f"Results: {folder.path}")
+    failed = [record for record in records if record["error"] is not None]
+    for record in failed:
+        error = record["error"]
+        window = "" if error["window"] is None else f", window {error['window']}"
+        complain(
+            f"{record['scenario']}, {record['policy']}, seed {record['seed']}{window}: {error['message']}"
+        )
+    if failed:
+        complain(f"{len(failed)} of {len(records)} cells failed; --resume {folder.path} plays them again")
+    return 1 if failed else 0
+
+
+def _known_afterwards(records: Sequence[Record]) -> dict[str, Any]:
+    """Each policy's parameters and each scenario's instance profile; what differs between seeds, by seed."""
+    policies: dict[str, dict[str, dict[int, Record]]] = {}
+    profiles: dict[str, dict[int, Record]] = {}
+    for record in records:
+        if record["error"] is None:
+            by_policy = policies.setdefault(record["scenario"], {})
+            by_policy.setdefault(record["policy"], {})[record["seed"]] = record["parameters"]
+            profiles.setdefault(record["scenario"], {})[record["seed"]] = record["profile"]
+    return {
+        "policies": {
+            scenario: {policy: _merge(by_seed) for policy, by_seed in by_policy.items()}
+            for scenario, by_policy in policies.items()
+        },
+        "profile": {scenario: _merge(by_seed) for scenario, by_seed in profiles.items()},
+    }
+
+
+def _merge(by_seed: dict[int, Record]) -> Record:
+    first = next(iter(by_seed.values()))
+    return {
+        key: value
+        if all(other[key] == value for other in by_seed.values())
+        else {f"seed{seed}": other[key] for seed, other in by_seed.items()}
+        for key, value in first.items()
+    }
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from baselines import ABLATIONS
-from experiments.evaluate import Cell, Setting, run_cell
+from experiments.evaluate import Setting, play_windows
+from experiments.policies import build_policy
 from preserve_gym import ClusterConfig, InstanceConfig, WorkloadConfig
 
 SEEDS = (0, 1, 2)
@@ -50,13 +51,17 @@ def figures(pool: str, policy: str, seeds: Sequence[int] = SEEDS) -> dict[str, f
     """What came of a policy, mean over the seeds: shares in %, counts per run."""
     instance, rate_scale = INSTANCES[pool]
     setting = Setting(
+        "synthetic-chat",
         ClusterConfig(instance=instance, max_instances=8, cold_start_s=30.0, too_long="clip_prompt"),
         WorkloadConfig(start_s=36_000.0, horizon_s=7200.0, rate_scale=rate_scale),
     )
-    runs = [run_cell(setting, Cell(policy, seed)) for seed in seeds]
+    runs = []
+    for seed in seeds:
+        workload = setting.make_workload(seed)
+        runs += play_windows(workload, setting.cluster, build_policy(policy, setting.cluster, workload), seed)
 
     def mean(name: str) -> float:
-        return float(np.mean([run.summary[name] for run in runs]))
+        return float(np.mean([run.figures[name] for run in runs]))
 
     return {
         "attainment": 100.0 * mean("slo_attainment"),

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments.plots import BLACK, BLUE, ORANGE
+from experiments.palette import BLACK, BLUE, ORANGE
 from preserve_gym.data import data_dir
 from tests.real_vllm import RUNS, SERIES, law_of_visited_batches, recorded, simulated
 

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.plots import BLACK, BLUE, GREY, ORANGE, SKY
+from experiments.palette import BLACK, BLUE, GREY, ORANGE, SKY
 from preserve_gym.data import data_dir
 from preserve_gym.traces import Trace, azure_2024
 from tests import fit_azure_2024, fit_synthetic

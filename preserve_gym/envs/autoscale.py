@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
 from preserve_gym.envs.action import ACTION_MODES, target_to_action
+from preserve_gym.envs.physical import Physical
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
 from preserve_gym.envs.single import TaskEnv
@@ -73,6 +74,8 @@ class AutoscaleEnv(TaskEnv):
         InputError: on options that do not fit.
     """
 
+    task: ScaleTask
+
     def __init__(
         self,
         cluster: ClusterConfig | Mapping[str, Any] | None = None,
@@ -108,6 +111,26 @@ class AutoscaleEnv(TaskEnv):
         self.router = task.router
         self.router_weights = task.router_weights
         self.interval_s = float(interval_s)
+
+    def physical_observation(self) -> Physical:
+        """The present observation of ``obs_mode="dict"``, whatever the mode is.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
+        """
+        self._check_begun()
+        return self.task.scale_observation.layout.named(self._batch.physical[0])
+
+    def action_to_target(self, action: Any) -> int:
+        """The number of instances, within the bounds of the cluster, that an action asks for now.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first ``reset``.
+            InputError: if it is no action.
+        """
+        self._check_begun()
+        targets, _ = self.task.decode([action], self._batch)
+        return int(targets[0])
 
     def target_to_action(self, target: int) -> NDArray[np.float32]:
         """The action that asks for ``target`` instances, clipped to the bounds of the cluster; float32 (1,).

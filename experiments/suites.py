@@ -1,0 +1,45 @@
+"""What is compared by default: scenarios, policies and seeds that belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from baselines import ABLATIONS, POLICIES
+from experiments.policies import TUNED, is_tuned
+from preserve_gym.scenarios import scenario_names
+
+USUAL = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A comparison by name.
+
+    Attributes:
+        scenarios: names; empty: the embedded trace ``synthetic-chat``.
+        policies: names.
+        seeds: how many.
+        tuned: also each policy with its tuned parameters, on the scenarios that there are some for.
+    """
+
+    scenarios: tuple[str, ...] = ()
+    policies: tuple[str, ...] = USUAL
+    seeds: int = 1
+    tuned: bool = False
+
+    def policies_of(self, scenario: str) -> tuple[str, ...]:
+        """The policies that play a scenario."""
+        tuned = [f"{name}{TUNED}" for name in self.policies if self.tuned and is_tuned(name, scenario)]
+        return (*self.policies, *tuned)
+
+
+def autoscalers() -> tuple[str, ...]:
+    """All of the registry but ablations."""
+    return tuple(name for name in POLICIES if not name.endswith(tuple(f"-{part}" for part in ABLATIONS)))
+
+
+SUITES: dict[str, Suite] = {
+    "quick": Suite(),
+    "benchmark": Suite(scenario_names(), autoscalers(), seeds=8, tuned=True),
+    "week": Suite(("chat-week", "code-week", "flash-crowd", "recurring-surges")),
+}

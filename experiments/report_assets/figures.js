@@ -121,7 +121,7 @@ const Figures = (() => {
       xaxis: timeAxis({ anchor: "y4" }),
       yaxis: axis({ domain: [0.56, 1], ...title("instances, load") }),
       yaxis2: axis({ domain: [0.385, 0.525], ...title("queue") }),
-      yaxis3: axis({ domain: [0.195, 0.35], type: "log", title: { text: "TTFT, ms", font: { size: 12 } }, nticks: 5 }),
+      yaxis3: axis({ domain: [0.195, 0.35], type: "log", title: { text: "TTFT, ms", font: { size: 12 } }, dtick: "D2", tickfont: { size: 10 } }),
       yaxis4: axis({ domain: [0, 0.16], ...title("missed, %") }),
     }) };
   }

@@ -56,7 +56,7 @@ def policy_table(summary: pd.DataFrame) -> Table:
 def explain(summary: pd.DataFrame) -> str:
     """What the table of a scenario shows, in a few sentences."""
     row = summary.iloc[0]
-    text = f"Ranked: SLO met for {row['target']:.4g} of the requests, cheapest first; marked *: not met. "
+    text = f"Ranked: SLO met for {100 * row['target']:.4g} % of the requests, cheapest first; marked *: not. "
     if row["seeds"] > 1:
         text += (
             f"Intervals: other seeds on the same {row['windows']} window{'s' * bool(row['windows'] > 1)}, from "

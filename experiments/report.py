@@ -124,7 +124,7 @@ def describe(scenario: str, config: Mapping[str, Any], episodes: pd.DataFrame) -
         cold_start_s = cluster["instance"]["cold_start_s"]
     which = f"seed {seeds[0]}"
     if len(seeds) > 1:
-        which = f"mean ± standard deviation of seeds {seeds[0]} to {seeds[-1]}"
+        which = f"seeds {seeds[0]} to {seeds[-1]}"
     windows = episodes["window"].nunique()
     if config["split"] is not None:
         which = f"{config['split']}, {windows} window{'s' * (windows > 1)}, {which}"

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from experiments.report_data import scenario_data
 from experiments.run_records import RunRecords
 from preserve_gym.errors import InputError
 
@@ -21,12 +20,13 @@ _ASSETS = "report_assets"
 _OF_SCENARIOS = ("scenarios", "policies", "profile")
 
 
-def page(records: RunRecords, summary: pd.DataFrame) -> str:
+def page(records: RunRecords, summary: pd.DataFrame, data: Mapping[str, Mapping[str, Any]]) -> str:
     """The page, HTML with styles, scripts, figures and data in it.
 
     Args:
         records: of the run.
         summary: as ``experiments.summary.summary`` makes it of them.
+        data: of each scenario, as ``experiments.report_data.scenario_data`` gives it.
 
     Raises:
         InputError: if the extra ``report`` is not installed.
@@ -45,7 +45,7 @@ def page(records: RunRecords, summary: pd.DataFrame) -> str:
         standings=standings(summary),
         baseline=_baseline(summary),
         scenarios=[_heading(summary, name) for name in scenarios],
-        data={name: _packed(scenario_data(records, summary, name)) for name in scenarios},
+        data={name: _packed(data[name]) for name in scenarios},
         config=_provenance(records.config),
         style=_asset("report.css"),
         scripts=[_asset("table.js"), _asset("figures.js"), _asset("page.js")],

@@ -19,6 +19,14 @@ SCENARIOS = (
     *("api-burst", "chat", "chat-week", "code", "code-week", "drift", "flash-crowd", "kv-bound"),
     *("length-drift", "long-prompt", "recurring-surges", "sharegpt-poisson", "step"),
 )
+_CLUSTER = {
+    "instance": {"name": "llama-3.1-8b_h100_tp1", "cold_start_s": 60.0},
+    "min_instances": 1,
+    "max_instances": 16,
+    "cold_start_s": None,
+    "slo": {"ttft_s": 2.0, "ttft_per_prompt_token_s": 0.0, "tpot_s": 0.1, "normalized_latency_s": None},
+}
+_WORKLOAD = {"service_scale": 1.0, "rate_scale": 1.0, "forecaster": "noisy", "predictor": "noisy"}
 
 
 def policy_names(n: int) -> tuple[str, ...]:
@@ -69,7 +77,7 @@ def _config(policies: tuple[str, ...], scenarios: int, seeds: int) -> dict[str, 
         "policy_names": list(policies),
         "versions": {"preserve_gym": "0.0", "python": "3.11", "numpy": "2.2"},
         "scenarios": {
-            name: {"cluster": {"max_instances": 16}, "workload": {"trace": name, "forecaster": "noisy"}}
+            name: {"cluster": _CLUSTER, "workload": _WORKLOAD | {"trace": name}}
             for name in SCENARIOS[:scenarios]
         },
         "policies": {

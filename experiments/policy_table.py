@@ -58,9 +58,10 @@ def explain(summary: pd.DataFrame) -> str:
     row = summary.iloc[0]
     text = f"Ranked: SLO met for {100 * row['target']:.4g} % of the requests, cheapest first; marked *: not. "
     if row["seeds"] > 1:
+        windows = f"{row['windows']} window{'s' * bool(row['windows'] > 1)}"
         text += (
-            f"Intervals: other seeds on the same {row['windows']} window{'s' * bool(row['windows'] > 1)}, from "
-            f"{row['seeds']} seeds; summary.csv has those for other days."
+            f"Intervals: other seeds on the same {windows}, from {row['seeds']} seeds; "
+            "summary.csv has those for other days."
         )
     else:
         text += "One seed: no intervals."

@@ -100,15 +100,15 @@ def _time_lines(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Time lines of each window, and the quality of each distinct forecast."""
     tables = {policy: records.timeline(scenario, policy) for policy in policies}
-    present = {policy: table for policy, table in tables.items() if table is not None}
+    present = {name: table for name, table in tables.items() if table is not None}
     windows: list[dict[str, Any]] = []
     forecasts: dict[bytes, dict[str, Any]] = {}
     numbers = sorted({int(w) for table in present.values() for w in table["window"].unique()})
     for number in numbers:
         parts = {
-            policy: part
-            for policy, table in present.items()
-            if len(part := table[table["window"] == number].reset_index(drop=True))
+            name: part
+            for name, lines in present.items()
+            if len(part := lines[lines["window"] == number].reset_index(drop=True))
         }
         first = next(iter(parts.values()))
         time_s = first["time_s"].to_numpy(np.float64)

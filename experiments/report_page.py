@@ -112,5 +112,3 @@ def _provenance(config: Mapping[str, Any]) -> str:
 
 def _asset(name: str) -> str:
     return (files("experiments") / _ASSETS / name).read_text(encoding="utf-8")
-
-

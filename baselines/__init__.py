@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, NamedTuple
 
 from baselines.aibrix import Aibrix
 from baselines.base import Autoscaler
+from baselines.bounds.hindsight import Hindsight
+from baselines.bounds.kept import fitted_best_static, fitted_hindsight
 from baselines.dynamo_load import DynamoLoad
 from baselines.dynamo_sla import DynamoSla
+from baselines.feasible import Feasible, fitted_feasible
 from baselines.fitted import fitted_schedule, fitted_static
 from baselines.hpa import Hpa
 from baselines.hybrid import Hybrid
@@ -19,7 +22,7 @@ from baselines.keda import KedaEndpointPicker, KedaQueue
 from baselines.knative import Knative
 from baselines.llumnix import Llumnix
 from baselines.own import load_own
-from baselines.preserve import PreServe
+from baselines.preserve import LEADS_S, TIER_1_HEADROOMS, PreServe
 from baselines.preserve_artifact import PreServeArtifact
 from baselines.prism import Prism
 from baselines.ray_serve import RayServe
@@ -28,9 +31,11 @@ from baselines.sageserve import SageServeByUse, SageServeImmediate
 from baselines.simple import Corr, ForecastHeadroom, Rate, TimeOfDay
 from baselines.skyserve import SkyServe
 from baselines.static import Static, peak_instances
+from baselines.tuned import SUFFIX, tuned_parameters
 from baselines.variant_autoscaler import VariantAutoscaler
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
+from preserve_gym.scenarios import scenario_of
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.workload import Workload
 
@@ -42,6 +47,7 @@ __all__ = [
     "Corr",
     "DynamoLoad",
     "DynamoSla",
+    "Feasible",
     "ForecastHeadroom",
     "Hpa",
     "Hybrid",
@@ -71,24 +77,37 @@ class Entry(NamedTuple):
     """A policy of the registry: one line about it, what makes it, and what fits its parameters.
 
     ``fit`` gives the parameters that it must know in advance, from the training part of a workload with
-    splits, else from all of it; None: there are none.
+    splits, else from all of it; None: there are none. An ``oracle`` is given more than a controller can know:
+    it is no policy to be compared with but a bound. ``tuning`` is what it is tuned over, if that is other
+    than the ``TUNING`` of its class.
     """
 
     description: str
     make: Callable[..., Autoscaler]
     fit: Callable[[ClusterConfig, Workload], dict[str, Any]] | None = None
+    oracle: bool = False
+    tuning: Mapping[str, tuple[float, ...]] | None = None
 
     @property
     def policy(self) -> type[Autoscaler]:
         """The class of the policy."""
         return self.make.func if isinstance(self.make, partial) else self.make  # type: ignore[return-value]
 
+    @property
+    def tuned_over(self) -> Mapping[str, tuple[float, ...]]:
+        """Parameters to tune, with the values to try; empty: there are none."""
+        return self.policy.TUNING if self.tuning is None else self.tuning
+
+
+_TIER_1 = {"headroom": TIER_1_HEADROOMS, "lead_s": LEADS_S}
+"""What the forecast's part of PreServe is tuned over, where Tier 2 removes nothing."""
 
 _VARIANTS: dict[str, Entry] = {
     "preserve": Entry("PreServe as in its paper: forecast, look-ahead map, router", PreServe),
     "preserve-up-only": Entry(
         "PreServe whose look-ahead map only adds instances",
         partial(PreServe, name="preserve-up-only", variant="paper-up-only"),
+        tuning=_TIER_1,
     ),
     "preserve-artifact": Entry("PreServe as in its authors' artifact", PreServeArtifact),
 }
@@ -116,7 +135,8 @@ def _ablated() -> dict[str, Entry]:
         for ablation, (words, parameters) in ABLATIONS.items():
             name = f"{variant}-{ablation}"
             if name not in _NOT_ABLATED:
-                made[name] = Entry(f"{variant}: {words}", partial(entry.make, name=name, **parameters))
+                make = partial(entry.make, name=name, **parameters)
+                made[name] = Entry(f"{variant}: {words}", make, tuning=entry.tuning)
     return made
 
 
@@ -126,6 +146,7 @@ POLICIES: dict[str, Entry] = {
     "proactive": Entry(
         "PreServe's proactive baseline: its Tier 1 alone, fewest requests first",
         partial(PreServe, name="proactive", tier_2=False, router="least-requests"),
+        tuning=_TIER_1,
     ),
     "hybrid": Entry("PreServe's hybrid baseline: the mean of reactive and Tier 1", Hybrid),
     "hpa": Entry("Kubernetes HPA on requests in flight per instance", Hpa),
@@ -152,10 +173,28 @@ POLICIES: dict[str, Entry] = {
     "time-of-day": Entry("the usual need at that time of day times one headroom", TimeOfDay, fitted_schedule),
     "rate": Entry("the measured need of 60 s times one headroom, stabilised", Rate),
     "corr": Entry("the forecast corrected by the recent rate, times one headroom", Corr),
+    "feasible": Entry(
+        "oracle: the true rates up to now and what they imply, times one headroom",
+        Feasible,
+        fitted_feasible,
+        oracle=True,
+    ),
+    "best-static": Entry(
+        "oracle: the smallest constant fleet that meets the target",
+        partial(Static, name="best-static"),
+        fitted_best_static,
+        oracle=True,
+        tuning={},
+    ),
+    "hindsight": Entry(
+        "oracle: the schedule found by one who knows all arrivals", Hindsight, fitted_hindsight, oracle=True
+    ),
 }
 
 
-def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **parameters: Any) -> Autoscaler:
+def make_policy(
+    name: str, cluster: ClusterConfig, profile: InstanceProfile, /, **parameters: Any
+) -> Autoscaler:
     """The policy of that name, with its parameters where they differ from the defaults.
 
     ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``. ``time-of-day`` needs its
@@ -179,6 +218,12 @@ def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **p
             raise InputError(
                 f"{name}.{parameter}: no such parameter; expected one of {', '.join(sorted(known))}"
             )
+    for parameter, known_field in known.items():
+        given = parameter in parameters or name in ("static", "time-of-day")
+        if not given and known_field.default is known_field.default_factory is MISSING:
+            raise InputError(
+                f"{name}.{parameter}: expected a value, as there is no default; make_fitted_policy finds it"
+            )
     if name == "static" and "instances" not in parameters:
         raise InputError("static.instances: expected how many; give it, or name the policy static-N")
     if name == "time-of-day" and "schedule" not in parameters:
@@ -187,9 +232,12 @@ def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **p
 
 
 def make_fitted_policy(
-    name: str, cluster: ClusterConfig, workload: Workload, **parameters: Any
+    name: str, cluster: ClusterConfig, workload: Workload, /, **parameters: Any
 ) -> Autoscaler:
     """The policy of that name for a workload: its profile, and the parameters that are fitted to it.
+
+    A name of the registry with ``-tuned`` has the parameters that were tuned on the validation split of the
+    scenario that workload and cluster are of.
 
     Args:
         parameters: where they differ from the defaults; these are not fitted.
@@ -197,6 +245,10 @@ def make_fitted_policy(
     Raises:
         InputError: if there is none, or it does not fit the cluster.
     """
+    if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in POLICIES:
+        scenario = scenario_of(cluster, workload.config)
+        tuned = tuned_parameters(name.removesuffix(SUFFIX), scenario.name if scenario else "")
+        name, parameters = name.removesuffix(SUFFIX), tuned | {"name": name} | parameters
     entry = POLICIES.get(name)
     if entry is not None and entry.fit is not None:
         parameters = entry.fit(cluster, workload) | parameters

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ from preserve_gym.errors import InputError
 from preserve_gym.sim.state import READY, STARTING
 
 Variant = Literal["paper", "paper-up-only"]
+
+TIER_1_HEADROOMS = (0.7, 0.75, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
+"""Factors on the need to tune over."""
+LEADS_S = (0.0, 90.0)
+"""Leads to tune over: none as printed, and more than a cold start takes."""
 
 
 @dataclass
@@ -72,6 +78,7 @@ class PreServe(Autoscaler):
     SLO, and Tier 2 removes what Tier 1 has set.
 
     Attributes:
+        headroom: factor on the need that Tier 1 provides for; 1 as printed. Ours, for tuning.
         variant: ``paper`` or ``paper-up-only``.
         tier_1: whether Tier 1 acts. Without it Tier 2 may remove at a boundary, too.
         tier_2: whether Tier 2 acts.
@@ -83,8 +90,14 @@ class PreServe(Autoscaler):
         low_use: T_f, share of the KV cache (H).
     """
 
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "headroom": TIER_1_HEADROOMS,
+        "low_use": (0.03, 0.3),
+    }
+
     name: str = "preserve"
     router: str = "preserve"
+    headroom: float = 1.0
     variant: Variant = "paper"
     tier_1: bool = True
     tier_2: bool = True
@@ -101,6 +114,7 @@ class PreServe(Autoscaler):
         check_tiers(self, self.tier_1, self.tier_2)
         if self.variant == "paper-up-only" and not self.tier_1:
             raise InputError("PreServe.tier_1: expected True with paper-up-only, as nothing else removes")
+        self._check("headroom", "a number > 0", lambda value: value > 0)
         self._check("lead_s", "a number of seconds >= 0", lambda value: value >= 0)
         self._check("overload_share", "a number in [0, 1)", lambda value: 0 <= value < 1)
         self._check("low_use", "a number in (0, 1)", lambda value: 0 < value < 1)
@@ -134,11 +148,12 @@ class PreServe(Autoscaler):
         """Tier 1: what the forecast needs where a window begins, more where one comes into reach."""
         ahead = windows_ahead(obs, self.lead_s)
         if begins:
-            need = ceil_instances(forecast_need(self, obs, 0, ahead))
+            need = ceil_instances(self.headroom * forecast_need(self, obs, 0, ahead))
             state.may_scale_down &= need >= target
             target = need
         elif ahead > state.windows_ahead:
-            target = max(target, ceil_instances(forecast_need(self, obs, 0, ahead)))
+            need = ceil_instances(self.headroom * forecast_need(self, obs, 0, ahead))
+            target = max(target, need)
             state.may_scale_down = False
         state.windows_ahead = ahead
         return target

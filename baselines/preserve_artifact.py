@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
-from baselines.base import Autoscaler, Observation, ceil_instances
+from baselines.base import HEADROOMS, Autoscaler, Observation, ceil_instances
 from baselines.forecast_need import forecast_need, windows_ahead
 from baselines.preserve import check_tiers
 from preserve_gym.config import AnticipatorConfig
@@ -70,6 +72,7 @@ class PreServeArtifact(Autoscaler):
         tier_2: whether Tier 2, the emergency included, acts.
         interval_s: of Tier 2, s (H).
         workload_interval_s: of Tier 1, s (H).
+        headroom: factor on n; 1 as published. Ours, for tuning.
         lead_s: how far ahead Tier 1 looks, s (two windows: H; counted so: M).
         up_headroom, down_headroom: added to n before it is rounded up (H).
         high_use, very_high_use: of r, above which one and two instances are added (H).
@@ -81,6 +84,8 @@ class PreServeArtifact(Autoscaler):
         emergency_pause_s: from one emergency to the next, at least, s (H).
     """
 
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {"headroom": HEADROOMS}
+
     name: str = "preserve-artifact"
     router: str = "preserve"
     interval_s: float = 5.0
@@ -90,6 +95,7 @@ class PreServeArtifact(Autoscaler):
     tier_1: bool = True
     tier_2: bool = True
     workload_interval_s: float = 20.0
+    headroom: float = 1.0
     lead_s: float = 20.0
     up_headroom: float = 0.2
     down_headroom: float = 0.3
@@ -105,6 +111,7 @@ class PreServeArtifact(Autoscaler):
         super().__post_init__()
         check_tiers(self, self.tier_1, self.tier_2)
         self._check("workload_interval_s", "a number of seconds > 0", lambda value: value > 0)
+        self._check("headroom", "a number > 0", lambda value: value > 0)
         for name in ("lead_s", "lock_s", "emergency_pause_s"):
             self._check(name, "a number of seconds >= 0", lambda value: value >= 0)
         for name in ("up_headroom", "down_headroom"):
@@ -158,7 +165,7 @@ class PreServeArtifact(Autoscaler):
     def _workload_wish(self, obs: Observation, target: int) -> int:
         """Tier 1: what the forecast needs, with a band in which the fleet stays as it is."""
         ahead = windows_ahead(obs, self.lead_s)
-        need = forecast_need(self, obs, ahead, ahead)
+        need = self.headroom * forecast_need(self, obs, ahead, ahead)
         up, down = ceil_instances(need + self.up_headroom), ceil_instances(need + self.down_headroom)
         return min(max(target, up), down)
 

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from baselines.bounds import Problem, best_static, find_hindsight, lower_bound
+from baselines.bounds import Problem, Schedule, best_static, find_hindsight, lower_bound
+from baselines.bounds.kept import FOLDER, KeptBounds, file_name, read_bounds, run_lengths
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
-from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
+from preserve_gym.scenarios import Scenario, load_scenario, scenario_names, trace_digest
 from preserve_gym.sim import ROUTERS
 
 PROGRAM = "python -m experiments.bounds"
@@ -45,7 +46,7 @@ class Options:
     """Best constant fleet, hindsight schedule and lower bound on the evaluation windows of scenarios.
 
     Each scenario's bounds are kept in --out, with the schedule; a second run goes on where the first one
-    stopped.
+    stopped, and computes again what was computed with less --effort or another target or router.
     """
 
     scenarios: tuple[str, ...] = ("chat", "code")
@@ -60,8 +61,8 @@ class Options:
     """Simulations that improve the hindsight schedule."""
     seed: int | None = None
     """Of the workload; none: that of the scenario."""
-    out: Path = Path("runs/bounds")
-    """Folder for the bounds: a JSON file for each, and bounds.csv."""
+    out: Path = FOLDER
+    """Folder for the bounds: a JSON file for each scenario, split and seed, and bounds.csv of this run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,24 +114,23 @@ def _bounds_of(scenario: Scenario, options: Options, status: Status) -> dict[str
     key = {
         "cluster": scenario.cluster.to_mapping(),
         "workload": scenario.workload.to_mapping(),
-        **{name: getattr(options, name) for name in ("split", "target", "router", "effort", "seed")},
+        **{name: getattr(options, name) for name in ("split", "target", "router")},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    path = options.out / f"{scenario.name}-{options.split}-{digest}.json"
+    seed = scenario.workload.seed if options.seed is None else options.seed
+    path = options.out / file_name(scenario.name, options.split, seed)
     if path.is_file():
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["bounds"]
-        return row
-    row, schedule = compute(scenario, options, status)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"bounds": row, "schedule": schedule}), encoding="utf-8")
-    partial.rename(path)
-    return row
+        kept = read_bounds(path).row
+        if kept["of"] == digest and kept["effort"] >= options.effort:
+            return kept
+    bounds = compute(scenario, options, status)
+    bounds.row["of"] = digest
+    bounds.write(path)
+    return bounds.row
 
 
-def compute(
-    scenario: Scenario, options: Options, status: Status
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The bounds of a scenario, and the hindsight schedule: start and targets of each window."""
+def compute(scenario: Scenario, options: Options, status: Status) -> KeptBounds:
+    """The bounds of a scenario, and the hindsight schedule."""
     status.update(f"{scenario.name}: loading")
     started_s = time.perf_counter()
     workload = scenario.make_workload(options.split, options.seed)
@@ -147,6 +147,7 @@ def compute(
         "seed": seed,
         "router": options.router,
         "target": options.target,
+        "effort": options.effort,
         "windows": len(episodes),
         "requests": problem.arrived,
         "meets": static.meets,
@@ -156,7 +157,7 @@ def compute(
         "hindsight_attainment": np.nan,
         "hindsight_gpu_hours": np.nan,
     }
-    schedule: list[dict[str, Any]] = []
+    schedule: Schedule = ()
     if static.meets:
         plays = 0
 
@@ -169,13 +170,18 @@ def compute(
         hindsight = find_hindsight(problem, profile, static, effort=options.effort, on_play=on_play)
         row["hindsight_attainment"] = hindsight.attainment
         row["hindsight_gpu_hours"] = hindsight.gpu_hours
-        for episode, targets in zip(episodes, hindsight.schedule, strict=True):
-            schedule.append({"start_s": episode.start_s, "targets": targets.tolist()})
+        schedule = hindsight.schedule
     row["lower_gpu_hours"] = lower.gpu_hours
     row["hindsight_of_static"] = row["hindsight_gpu_hours"] / row["static_gpu_hours"]
     row["lower_of_hindsight"] = row["lower_gpu_hours"] / row["hindsight_gpu_hours"]
     row["seconds"] = time.perf_counter() - started_s
-    return row, schedule
+    return KeptBounds(
+        row,
+        trace_digest(workload.trace),
+        starts_s=[episode.start_s for episode in episodes],
+        interval_s=problem.interval_s,
+        targets=[run_lengths(targets) for targets in schedule],
+    )
 
 
 def _show(frame: pd.DataFrame, console: Console) -> None:

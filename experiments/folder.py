@@ -81,7 +81,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """While one process writes into it; what a killed one left half written is removed.
+        """While one process writes into it; what a killed one left half written is removed before and after.
 
         Raises:
             InputError: if another one does.
@@ -92,11 +92,17 @@ class RunFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(f"{self.path}: another process is writing into this run") from None
-            for path in self.path.rglob(f"*{_PARTIAL}"):
-                path.unlink(missing_ok=True)
-            yield
+            self._tidy()
+            try:
+                yield
+            finally:
+                self._tidy()
         finally:
             os.close(descriptor)
+
+    def _tidy(self) -> None:
+        for path in self.path.rglob(f"*{_PARTIAL}"):
+            path.unlink(missing_ok=True)
 
     def options(self) -> Options:
         """Those that the run was begun with."""
@@ -170,6 +176,11 @@ class RunFolder:
         """Write a text file of the folder; it appears whole or not at all."""
         with self._replacing(Path(name)) as partial:
             partial.write_text(text, encoding="utf-8")
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """There are cells to play: the run is not complete, whatever it was."""
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        self.write_config(config)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml`` anew."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -126,14 +126,3 @@ def per_interval(requests: pd.DataFrame, start_s: FloatArray, end_s: float) -> d
     total = np.diff(np.concatenate(([0.0], np.cumsum(np.where(present, ttft, 0.0))))[first])
     columns["ttft_mean_s"] = np.divide(total, count, out=np.full(len(start_s), np.nan), where=count > 0)
     return columns
-
-
-def interval_percentiles(values: FloatArray, first: NDArray[np.int64], q: Sequence[float]) -> FloatArray:
-    """Percentiles of ``values[first[i]:first[i + 1]]``, NaN left out, shape (len(q), len(first) - 1)."""
-    result = np.full((len(q), len(first) - 1), np.nan)
-    for i in np.flatnonzero(np.diff(first)):
-        part = values[first[i] : first[i + 1]]
-        part = part[~np.isnan(part)]
-        if len(part):
-            result[:, i] = np.percentile(part, q)
-    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -22,7 +22,7 @@ class Options:
     Without --scenario, --trace or --suite: the suite quick, an embedded day of traffic, under a minute.
     """
 
-    suite: Literal["quick", "benchmark", "week", "paper-routing", "paper-scaling"] | None = None
+    suite: str | None = None
     """Scenarios, policies and seeds that belong together: quick; benchmark, all scenarios and all
     autoscalers; week, four scenarios of a week; paper-routing and paper-scaling, PreServe's own experiments.
     --policies and --seeds override it."""
@@ -42,8 +42,8 @@ class Options:
     """Repetitions, each with another generated trace, rate scaling and errors of prediction. Default: 1."""
     seed: int | None = None
     """The first of the seeds. Default: 0."""
-    split: Literal["validation", "test"] | None = None
-    """Part of the scenarios' recordings. Default: test."""
+    split: str | None = None
+    """Part of the scenarios' recordings: validation or test. Default: test."""
     windows: tuple[int, ...] | None = None
     """Numbers of the evaluation windows, from 0. Default: all."""
     forecaster: str | None = None
@@ -68,9 +68,9 @@ class Options:
     """For a trace: largest fleet. Default: half more than the busiest window needs, at least 16."""
     config: Path | None = None
     """YAML file with options by their names, such as the options.yaml of a run; the command line wins."""
-    save: Literal["timelines", "intervals", "requests"] | None = None
-    """Tables of each cell: time lines of at most 288 points for the first seed (default), every control
-    interval as well, or every request as well."""
+    save: str | None = None
+    """Tables of each cell: timelines, of at most 288 points, for the first seed (default); intervals, every
+    control interval as well; or requests, every request as well."""
     jobs: int | None = None
     """Processes. Default: one per CPU core, for scenarios at most two, as each may need 4 GB."""
     out: Path | None = None
@@ -85,6 +85,11 @@ PAPERS = ("paper-routing", "paper-scaling")
 """Suites that have a command of their own, which does the work."""
 OF_A_TRACE = ("rate_scale", "service_scale", "model", "gpu", "tp", "instance", "max_instances")
 """Options that change or equip a trace; scenarios have their own."""
+_CHOICES = {
+    "suite": ("quick", "benchmark", "week", *PAPERS),
+    "split": ("validation", "test"),
+    "save": ("timelines", "intervals", "requests"),
+}
 _ELSEWHERE = ("config", "resume", "replay")
 _NOT_KEPT = (*_ELSEWHERE, "jobs", "out")
 
@@ -165,6 +170,19 @@ def _merge(base: Options, over: Options) -> Options:
 
 def _check(options: Options) -> None:
     names = given(options)
+    for name, known in _CHOICES.items():
+        if name in names and names[name] not in known:
+            hint = did_you_mean(names[name], known)
+            raise InputError(f"--{name}: expected one of {', '.join(known)}, got {names[name]!r}{hint}")
+    _check_together(options, names)
+    for name, least, most in (("seeds", 1, 10_000), ("seed", 0, 2**32), ("jobs", 1, 2**31)):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name}: expected an integer in [{least}, {most}], got {value}")
+
+
+def _check_together(options: Options, names: Mapping[str, Any]) -> None:
+    """Refuse options that contradict each other."""
     for name in ("resume", "replay"):
         others = [f"--{other.replace('_', '-')}" for other in names if other not in (name, "jobs")]
         if name in names and others:
@@ -192,7 +210,3 @@ def _check(options: Options) -> None:
         for name in ("model", "gpu", "tp"):
             if name in names:
                 raise InputError(f"--{name}: expected none beside --instance, which has its own")
-    for name, least, most in (("seeds", 1, 10_000), ("seed", 0, 2**32), ("jobs", 1, 2**31)):
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"--{name}: expected an integer in [{least}, {most}], got {value}")

@@ -11,14 +11,17 @@ from typing import Any
 
 from baselines import POLICIES
 from baselines.own import load_own
+from baselines.tuned import SUFFIX, tuned_parameters
 from experiments.cells import Piece
 from experiments.evaluate import Cell, Setting
 from experiments.options import Options
-from experiments.policies import TUNED, build_policy, tuned_parameters
+from experiments.policies import build_policy
 from experiments.provenance import own_files, trace_sources, versions
 from experiments.suites import SUITES, Suite
 from experiments.trace_setting import trace_setting
 from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.forecasting.registry import FORECASTERS, SKTIME, unknown
+from preserve_gym.prediction import PREDICTORS
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.scenarios.frozen import frozen_windows
 from preserve_gym.sim import ROUTERS
@@ -150,23 +153,33 @@ def _scenario_settings(options: Options, names: tuple[str, ...]) -> tuple[Settin
         if scenario.name in scenarios:
             raise InputError(f"--scenario: expected each scenario once, got {scenario.name!r} twice")
         scenarios[scenario.name] = scenario
+    _check_predictions(options)
     changed = {
         name: getattr(options, name)
         for name in ("forecaster", "predictor")
         if getattr(options, name) is not None
     }
-    split = options.split or "test"
+    split: Any = options.split or "test"
     return tuple(
         Setting(name, scenario.cluster, replace(scenario.workload, split=split, **changed))
         for name, scenario in scenarios.items()
     )
 
 
+def _check_predictions(options: Options) -> None:
+    forecaster, predictor = options.forecaster, options.predictor
+    if forecaster is not None and forecaster not in FORECASTERS and not forecaster.startswith(SKTIME):
+        raise unknown(forecaster)
+    if predictor is not None and predictor not in PREDICTORS:
+        hint = did_you_mean(predictor, PREDICTORS)
+        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {predictor!r}{hint}")
+
+
 def _check_scenario(setting: Setting, policies: tuple[str, ...], options: Options) -> None:
     """What shows without making its workload, which takes seconds."""
     for name in policies:
-        if name.endswith(TUNED) and ":" not in name:
-            tuned_parameters(name.removesuffix(TUNED), setting.scenario)
+        if name.endswith(SUFFIX) and ":" not in name:
+            tuned_parameters(name.removesuffix(SUFFIX), setting.scenario)
         elif sized := re.fullmatch(r"static-(\d{1,9})", name):
             low, high = setting.cluster.min_instances, setting.cluster.max_instances
             if not low <= int(sized[1]) <= high:
@@ -198,8 +211,8 @@ def _check_policies(names: tuple[str, ...]) -> None:
     for i, name in enumerate(names):
         if ":" in name:
             load_own(name)
-        elif name.removesuffix(TUNED) not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
-            known = ", ".join((*POLICIES, "static-N", f"NAME{TUNED}", "file.py:Class"))
+        elif name.removesuffix(SUFFIX) not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
+            known = ", ".join((*POLICIES, "static-N", f"NAME{SUFFIX}", "file.py:Class"))
             hint = did_you_mean(name, POLICIES)
             raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
         # Files are named after the class of one's own, too.

@@ -140,8 +140,11 @@ def _executor(
     except BaseException:
         # Waiting for cells in progress could take minutes.
         executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
+        started = set(multiprocessing.active_children()) - others
+        for process in started:
             process.terminate()
+        for process in started:
+            process.join()
         raise
     executor.shutdown()
 

@@ -81,8 +81,16 @@ def _resume(path: Path, options: Options) -> int:
     folder = RunFolder.open(path, "--resume")
     with console.status("comparing traces and versions with those that the run began with"):
         plan = make_plan(folder.options())
-        folder.check_unchanged(plan.config)
+        folder.check_unchanged(_without_mended(folder, plan))
     return _play(plan, folder, jobs_of(options, plan), console)
+
+
+def _without_mended(folder: RunFolder, plan: Plan) -> Record:
+    """The configuration, but for one's own files of which nothing has been played to the end yet."""
+    own = [cell for cell in plan.cells if ":" in cell.policy]
+    if not all(_is_missing(folder, cell) for cell in own):
+        return plan.config
+    return {name: value for name, value in plan.config.items() if name != "own_files"}
 
 
 def _play(plan: Plan, folder: RunFolder, jobs: int, console: Console) -> int:
@@ -90,6 +98,8 @@ def _play(plan: Plan, folder: RunFolder, jobs: int, console: Console) -> int:
     with folder.locked():
         try:
             missing = [cell for cell in plan.cells if _is_missing(folder, cell, console)]
+            if missing:
+                folder.begin(plan.config)
             with CellProgress(console, len(missing)) as bars:
                 run_pieces(
                     plan.pieces(missing, jobs),
@@ -105,12 +115,13 @@ def _play(plan: Plan, folder: RunFolder, jobs: int, console: Console) -> int:
             raise StoppedError(str(error), folder.path, 1) from None
 
 
-def _is_missing(folder: RunFolder, cell: Cell, console: Console) -> bool:
+def _is_missing(folder: RunFolder, cell: Cell, console: Console | None = None) -> bool:
     """Whether a cell is to be played: for the first time, or as it failed or its file is broken."""
     try:
         record = folder.read_cell(cell)
     except CorruptCellError as error:
-        console.print(f"{error}; it is played again", highlight=False, markup=False, soft_wrap=True)
+        if console is not None:
+            console.print(f"{error}; it is played again", highlight=False, markup=False, soft_wrap=True)
         return True
     return record is None or record["error"] is not None
 

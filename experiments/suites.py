@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from baselines import ABLATIONS, POLICIES
-from experiments.policies import TUNED, is_tuned
+from baselines.tuned import SUFFIX, is_tuned
 from preserve_gym.scenarios import scenario_names
 
 USUAL = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
@@ -29,13 +29,14 @@ class Suite:
 
     def policies_of(self, scenario: str) -> tuple[str, ...]:
         """The policies that play a scenario."""
-        tuned = [f"{name}{TUNED}" for name in self.policies if self.tuned and is_tuned(name, scenario)]
+        tuned = [f"{name}{SUFFIX}" for name in self.policies if self.tuned and is_tuned(name, scenario)]
         return (*self.policies, *tuned)
 
 
 def autoscalers() -> tuple[str, ...]:
-    """All of the registry but ablations."""
-    return tuple(name for name in POLICIES if not name.endswith(tuple(f"-{part}" for part in ABLATIONS)))
+    """All of the registry but ablations and bounds, which not every scenario and seed has."""
+    endings = tuple(f"-{part}" for part in ABLATIONS)
+    return tuple(name for name, entry in POLICIES.items() if not (name.endswith(endings) or entry.oracle))
 
 
 SUITES: dict[str, Suite] = {

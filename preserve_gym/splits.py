@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from preserve_gym.errors import InputError
 from preserve_gym.traces import Trace
 from preserve_gym.traces.prefix_blocks import PrefixBlocks
+from preserve_gym.traces.rate_process import joined
 from preserve_gym.traces.trace import SECONDS_PER_DAY
 
 Bounds = dict[str, tuple[float, float]]
@@ -84,6 +85,7 @@ def change_by_segment(trace: Trace, bounds: Bounds, change: Callable[[Trace, flo
             arrival_s=np.minimum(trace.arrival_s[rows] - start_s, span_s),
             clock_s=(trace.clock_s + start_s) % SECONDS_PER_DAY,
             span_s=span_s,
+            rates=trace.rates and trace.rates.part(start_s, math.inf if is_last else end_s),
         )
         changed = change(piece, start_s, k)
         if changed.span_s != span_s:
@@ -116,6 +118,7 @@ def _join(trace: Trace, pieces: Sequence[Trace], arrival_s: NDArray[np.float64])
         prefix_blocks=_join_blocks([piece.prefix_blocks for piece in pieces if len(piece)]),
         predicted_tokens=_join_column([piece.predicted_tokens for piece in pieces]),
         predicted_upper_tokens=_join_column([piece.predicted_upper_tokens for piece in pieces]),
+        rates=joined([piece.rates for piece in pieces]),
     )
 
 

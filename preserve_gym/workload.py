@@ -129,6 +129,11 @@ class Workload:
         return self.trace.take(self._rows(*self._fitted_s)).window_tokens(window_s)
 
     @property
+    def span_s(self) -> tuple[float, float]:
+        """Start and end of what episodes may use: the split, or the whole trace."""
+        return self._start_s, self._end_s
+
+    @property
     def evaluation_windows(self) -> NDArray[np.float64]:
         """Starts of the scored parts that tile the split, or the whole trace, float64[k], k >= 1.
 

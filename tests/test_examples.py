@@ -36,7 +36,7 @@ def test_both_play_beside_the_others(tmp_path: Path, capsys: pytest.CaptureFixtu
     summary = pd.read_csv(out / "summary.csv")
     assert summary["policy"].tolist() == ["RateWithHeadroom", "LeastPrefill", "proactive"]
     assert (summary["slo_attainment"] > 0.9).all()
-    assert (out / "requests" / "LeastPrefill-seed0.parquet").is_file()
+    assert (out / "cells" / "trace" / "LeastPrefill" / "seed0.json").is_file()
     assert "router: least_prefill" in (out / "config.yaml").read_text()
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import signal
+import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from matplotlib.image import imread
 
 from experiments.evaluate import INTERVAL_COLUMNS
-from experiments.folder import RunFolder
-from experiments.plan import Options, make_plan, parse
+from experiments.latency_histogram import Histogram
+from experiments.options import Options, parse
+from experiments.plan import make_plan
 from experiments.run import main
 from preserve_gym import InputError
 from preserve_gym.config import default_instance
@@ -46,7 +43,12 @@ def write_trace(path: Path, *, requests: int = 1500, span_s: float = 900.0, prom
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All that is compared: not how long it took."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "timings.csv"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +59,39 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run_folder(trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "new" / "run"
-    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--out", str(out), "--jobs", "1"]
-    assert main(arguments) == 0
+    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--save", "requests", "--out", str(out)]
+    assert main([*arguments, "--jobs", "1"]) == 0
     return out
 
 
 def test_the_run_folder_is_complete(run_folder: Path) -> None:
-    names = {f"{kind}/{p}-seed0.parquet" for kind in ("requests", "intervals") for p in POLICIES}
-    names |= {f"plots/{name}.png" for name in (*POLICIES, "comparison")}
-    assert set(files(run_folder)) == names | {"config.yaml", "summary.csv", "table.txt"}
+    kinds = ("requests", "intervals", "timelines")
+    names = {f"{kind}/tiny/{policy}/seed0.parquet" for kind in kinds for policy in POLICIES}
+    names |= {f"cells/tiny/{policy}/seed0.json" for policy in POLICIES}
+    tables = {"episodes.csv", "summary.csv", "table.txt"}
+    assert set(files(run_folder)) == names | tables | {"config.yaml", "options.yaml"}
     assert [p.name for p in run_folder.parent.iterdir()] == ["run"]
+    timings = pd.read_csv(run_folder / "timings.csv")
+    assert timings["policy"].tolist() == list(POLICIES)
+    assert (timings["seconds"] > 0.0).all()
 
 
 def test_no_request_is_lost_and_the_tables_agree(run_folder: Path, trace: Path) -> None:
     arrivals = pd.read_csv(trace)
     arrivals = arrivals[arrivals["arrival_s"] >= 300.0]
+    episodes = pd.read_csv(run_folder / "episodes.csv").set_index("policy")
     summary = pd.read_csv(run_folder / "summary.csv").set_index("policy")
     for policy in POLICIES:
-        requests = pd.read_parquet(run_folder / "requests" / f"{policy}-seed0.parquet")
-        intervals = pd.read_parquet(run_folder / "intervals" / f"{policy}-seed0.parquet")
-        row = summary.loc[policy]
-        assert list(intervals.columns) == list(INTERVAL_COLUMNS)
+        requests, intervals, timeline = (
+            pd.read_parquet(run_folder / kind / "tiny" / policy / "seed0.parquet")
+            for kind in ("requests", "intervals", "timelines")
+        )
+        row = episodes.loc[policy]
+        assert list(intervals.columns) == list(timeline.columns) == ["window", *INTERVAL_COLUMNS]
         # To the last: the recording ends with an arrival.
         np.testing.assert_array_equal(requests["arrival_s"], arrivals["arrival_s"])
         assert row["arrived"] == row["completed"] + row["rejected"] == len(requests)
-        assert intervals["arrived"].sum() == len(requests)
+        assert intervals["arrived"].sum() == timeline["arrived"].sum() == len(requests)
         assert intervals["violations"].sum() == row["violations"]
         assert intervals["prompt_tokens"].sum() == row["prompt_tokens"]
         assert intervals["instance_s"].sum() / 3600.0 == pytest.approx(row["gpu_hours"])
@@ -94,11 +104,31 @@ def test_no_request_is_lost_and_the_tables_agree(run_folder: Path, trace: Path) 
         ready = intervals[["ready", "starting"]].sum(axis=1)
         assert (ready == intervals["target"]).all()
         assert row["slo_attainment"] == 1.0 - row["violations"] / row["arrived"]
+        assert summary.loc[policy, "gpu_hours"] == pytest.approx(row["gpu_hours"])
+
+
+def test_a_record_has_the_targets_and_latencies_of_each_window(run_folder: Path) -> None:
+    record = json.loads((run_folder / "cells" / "tiny" / "preserve" / "seed0.json").read_text())
+    assert record["error"] is None
+    assert record["router"] == record["parameters"]["router"] == "preserve"
+    assert record["profile"]["requests_per_s"] > 0.0
+    (window,) = record["windows"]
+    assert (window["window"], window["start_s"]) == (0, 300.0)
+    changes = window["targets"]
+    intervals = pd.read_parquet(run_folder / "intervals" / "tiny" / "preserve" / "seed0.parquet")
+    targets = np.repeat(
+        [target for _, target in changes], np.diff([k for k, _ in changes] + [len(intervals)])
+    )
+    np.testing.assert_array_equal(targets, intervals["target"])
+    requests = pd.read_parquet(run_folder / "requests" / "tiny" / "preserve" / "seed0.parquet")
+    ttft = Histogram.from_mapping(window["latency"]["ttft_s"])
+    assert ttft.total == requests["first_token_s"].notna().sum()
+    assert ttft.percentile(99.0) == pytest.approx(window["figures"]["ttft_p99_s"], rel=0.02)
 
 
 def test_little_s_law_holds(run_folder: Path) -> None:
-    requests = pd.read_parquet(run_folder / "requests" / "static-seed0.parquet")
-    intervals = pd.read_parquet(run_folder / "intervals" / "static-seed0.parquet")
+    requests = pd.read_parquet(run_folder / "requests" / "tiny" / "static" / "seed0.parquet")
+    intervals = pd.read_parquet(run_folder / "intervals" / "tiny" / "static" / "seed0.parquet")
     in_system = (intervals["running"] + intervals["waiting"]).mean()
     rate = len(requests) / 600.0
     assert in_system == pytest.approx(
@@ -109,12 +139,14 @@ def test_little_s_law_holds(run_folder: Path) -> None:
 def test_the_configuration_says_what_was_run(run_folder: Path) -> None:
     text = (run_folder / "config.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(text)
-    assert config["trace"]["name"] == "tiny.csv"
-    assert len(config["trace"]["sha256"]) == 64
-    assert set(config["policies"]) == set(POLICIES)
-    assert config["policies"]["static"]["instances"] >= 1
-    assert config["cluster"]["max_instances"] >= 16
-    assert config["profile"]["requests_per_s"] > 0.0
+    scenario = config["scenarios"]["tiny"]
+    (source,) = scenario["traces"]
+    assert source["name"] == scenario["workload"]["trace"] == "tiny.csv"
+    assert len(source["sha256"]) == 64
+    assert scenario["plays"] == list(POLICIES)
+    assert scenario["cluster"]["max_instances"] >= 16
+    assert config["policies"]["tiny"]["static"]["instances"] >= 1
+    assert config["profile"]["tiny"]["requests_per_s"] > 0.0
     assert str(run_folder.parent) not in text
 
 
@@ -122,31 +154,22 @@ def test_a_generated_trace_has_its_size_and_says_what_it_is_made_from(data_dir: 
     # In full size it has more requests than are generated at once.
     name = "servegen-m-small-from-windows"
     plan = make_plan(Options(trace=name, service_scale=0.0002, policies=("static",)))
-    assert plan.setting.workload.service_scale == 0.0002
-    assert plan.config["options"]["service_scale"] == plan.config["workload"]["service_scale"] == 0.0002
-    assert plan.config["trace"] == {
-        "name": name,
-        "synthesis": f"{GENERATED[name].about}; drawn anew for each seed",
-        "needs": {"servegen-m-small": DATASETS["servegen-m-small"].sha256},
-    }
-
-
-def test_plots_show_something(run_folder: Path) -> None:
-    for name in (*POLICIES, "comparison"):
-        picture = imread(run_folder / "plots" / f"{name}.png")
-        assert picture.shape[0] > 500
-        assert picture.shape[1] > 1000
-        # Ink of many kinds on white: not an empty canvas, nor axes without data.
-        grey = picture[..., :3].mean(axis=2)
-        assert 0.03 < (grey < 0.95).mean() < 0.9
-        assert len(np.unique(picture[::3, ::3, :3].round(1).reshape(-1, 3) @ [1, 20, 400])) > 30
+    assert plan.settings[0].workload.service_scale == 0.0002
+    assert plan.config["scenarios"][name]["workload"]["service_scale"] == 0.0002
+    assert plan.config["scenarios"][name]["traces"] == [
+        {
+            "name": name,
+            "synthesis": f"{GENERATED[name].about}; drawn anew for each seed",
+            "needs": {"servegen-m-small": DATASETS["servegen-m-small"].sha256},
+        }
+    ]
 
 
 def test_equal_runs_are_equal_to_the_byte_whatever_the_processes(
     run_folder: Path, trace: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--out", str(tmp_path / "again")]
-    result = command(*arguments, "--jobs", "2")
+    arguments = ["--trace", str(trace), "--policies", *POLICIES, "--save", "requests"]
+    result = command(*arguments, "--out", str(tmp_path / "again"), "--jobs", "2")
     assert result.returncode == 0, result.stderr
     assert files(tmp_path / "again") == files(run_folder)
     assert "preserve" in result.stdout
@@ -157,10 +180,10 @@ def test_equal_runs_are_equal_to_the_byte_whatever_the_processes(
 def test_another_seed_differs(run_folder: Path, trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "other"
     arguments = ["--trace", str(trace), "--policies", *POLICIES, "--jobs", "1", "--seed", "1"]
-    assert main([*arguments, "--out", str(out)]) == 0
+    assert main([*arguments, "--out", str(out), "--save", "requests"]) == 0
     for policy in POLICIES:
         first, other = (
-            (folder / "requests" / f"{policy}-seed{seed}.parquet").read_bytes()
+            (folder / "requests" / "tiny" / policy / f"seed{seed}.parquet").read_bytes()
             for folder, seed in ((run_folder, 0), (out, 1))
         )
         assert first != other
@@ -172,58 +195,42 @@ def test_several_seeds_give_means_and_spreads(
     out = tmp_path / "seeds"
     arguments = ["--trace", str(trace), "--policies", "static-3", "--seeds", "2", "--rate-scale", "1.5"]
     assert main([*arguments, "--jobs", "1", "--out", str(out)]) == 0
+    episodes = pd.read_csv(out / "episodes.csv")
+    assert episodes["seed"].tolist() == [0, 1]
+    assert episodes["arrived"].nunique() == 2
     summary = pd.read_csv(out / "summary.csv")
-    assert list(summary["seed"]) == [0, 1]
-    assert summary["arrived"].nunique() == 2
+    assert summary["arrived"].tolist() == [episodes["arrived"].mean()]
+    # Time lines of the first seed only, and no other tables.
+    assert [p.name for p in out.rglob("*.parquet")] == ["seed0.parquet"]
     captured = capsys.readouterr()
     assert "±" in captured.out
     assert "mean ± standard deviation of seeds 0 to 1" in captured.out
-    assert "[2/2] static-3, seed 1" in captured.err
+    assert "[2/2] tiny, static-3, seed 1" in captured.err
 
 
-def test_a_run_folder_may_be_replaced_and_nothing_else(
+def test_a_folder_in_use_is_not_touched(
     run_folder: Path, trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    arguments = ["--trace", str(trace), "--policies", "static-2", "--jobs", "1", "--out", str(out)]
-    assert main(arguments) == 0
-    assert main([*arguments, "--seed", "3"]) == 0
-    assert pd.read_csv(out / "summary.csv")["seed"].tolist() == [3]
-    (out / "notes.txt").write_text("mine", encoding="utf-8")
-    assert main(arguments) == 2
+    before = files(run_folder)
+    arguments = ["--trace", str(trace), "--policies", "static-2", "--jobs", "1", "--out"]
+    assert main([*arguments, str(run_folder)]) == 2
+    assert "holds a run" in capsys.readouterr().err
+    assert files(run_folder) == before
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main([*arguments, str(tmp_path)]) == 2
     assert "notes.txt" in capsys.readouterr().err
-    assert pd.read_csv(out / "summary.csv")["seed"].tolist() == [3]
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "empty").mkdir()
+    assert main([*arguments, str(tmp_path / "empty")]) == 0
+    assert (tmp_path / "empty" / "summary.csv").is_file()
 
 
 def test_a_static_fleet_is_there_from_the_start(trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--trace", str(trace), "--policies", "static-5", "--jobs", "1", "--out", str(out)]
     assert main(arguments) == 0
-    summary = pd.read_csv(out / "summary.csv").iloc[0]
-    assert summary["scaling_actions"] == 0
-    assert summary["mean_instances"] == pytest.approx(5.0)
-
-
-def test_a_failed_replacement_keeps_the_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "out"
-    config = "options: 1\ncluster: 1\nworkload: 1\npolicies: 1\n"
-    with RunFolder(out, "run") as folder:
-        (folder.path / "config.yaml").write_text(config, encoding="utf-8")
-        folder.publish()
-    rename = Path.rename
-
-    def fails(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
-            raise OSError("disk full")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fails)
-    with pytest.raises(OSError, match="disk full"), RunFolder(out, "run") as folder:
-        folder.publish()
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    assert (out / "config.yaml").read_text(encoding="utf-8") == config
+    episode = pd.read_csv(out / "episodes.csv").iloc[0]
+    assert episode["scaling_actions"] == 0
+    assert episode["mean_instances"] == pytest.approx(5.0)
 
 
 def test_runs_are_numbered(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +260,28 @@ BAD: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no processes": (["--jobs", "0"], ("--jobs", "[1, ")),
     "unknown forecaster": (["--forecaster", "crystal"], ("forecast", "crystal", "oracle")),
     "unknown predictor": (["--predictor", "crystal"], ("predict", "crystal", "oracle")),
+    "unknown router": (["--router", "least-request"], ("--router", "least-requests?")),
+    "unknown suite": (["--suite", "weak"], ("--suite", "benchmark", "week?")),
+    "unknown table": (["--save", "request"], ("--save", "requests?")),
+    "unknown scenario": (["--scenario", "chatt"], ("'chatt'", "chat?")),
+    "no scenario": (["--scenario"], ("--scenario", "at least one")),
+    "scenario twice": (["--scenario", "flash-crowd", "flash-crowd"], ("'flash-crowd' twice",)),
+    "unknown split": (["--scenario", "step", "--split", "train"], ("--split", "validation, test")),
+    "no such window": (["--scenario", "step", "--windows", "0", "2"], ("--windows", "[0, 1]", "got 2")),
+    "window twice": (["--scenario", "step", "--windows", "1", "1"], ("--windows", "[1, 1]")),
+    "scenario and trace": (["--scenario", "step", "--trace", "x.csv"], ("--scenario and --trace",)),
+    "suite and scenario": (["--suite", "week", "--scenario", "step"], ("--suite and --scenario",)),
+    "GPU of a scenario": (["--scenario", "step", "--gpu", "h100"], ("--gpu", "--trace")),
+    "GPU of a suite": (["--suite", "benchmark", "--max-instances", "9"], ("--max-instances", "--trace")),
+    "split of a trace": (["--split", "test"], ("--split", "--scenario")),
+    "window of a trace": (["--windows", "0"], ("--windows", "--scenario")),
+    "policies of a paper": (["--suite", "paper-routing", "--jobs", "2"], ("paper-routing", "--jobs")),
+    "fleet above a scenario's": (["--scenario", "step", "--policies", "static-99"], ("static-99", "'step'")),
+    "forecaster of a scenario": (["--scenario", "step", "--forecaster", "crystal"], ("crystal", "oracle")),
+    "predictor of a scenario": (["--scenario", "step", "--predictor", "crystal"], ("crystal", "oracle")),
+    "not tuned": (["--policies", "hpa-tuned"], ("hpa-tuned", "no tuned parameters")),
+    "missing YAML file": (["--config", "nowhere.yaml"], ("nowhere.yaml",)),
+    "resume and more": (["--config", "x", "--resume", "nowhere"], ("--resume", "--config")),
     "unknown hardware": (["--gpu", "abacus"], ("abacus", "rtx-4090")),
 }
 
@@ -266,7 +295,7 @@ def test_bad_options_give_one_line_and_write_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments, said = BAD[case]
-    if "--trace" not in arguments:
+    if not {"--trace", "--scenario", "--suite", "--config"} & set(arguments):
         arguments = [*arguments, "--trace", str(trace)]
     check_refused(arguments, said, tmp_path, monkeypatch, capsys)
 
@@ -343,39 +372,6 @@ def test_the_program_itself_exits_with_status_2(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends signals to processes")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing(sent: signal.Signals, tmp_path: Path) -> None:
-    out = tmp_path / "runs" / "day"
-    arguments = [sys.executable, "-m", "experiments.run", "--out", str(out), "--jobs", "2"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        arguments,
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A shell that runs the tests in the background has interrupts ignored, which children inherit.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        deadline = time.monotonic() + 120.0
-        while not list(tmp_path.rglob("*.partial/intervals")) and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.05)
-        if sent == signal.SIGINT:  # as a terminal does it: to the workers too
-            os.killpg(process.pid, sent)
-        else:
-            time.sleep(2.0)  # a worker that has hardly started would complain of the broken pipe
-            process.send_signal(sent)
-        # Returns when the last worker, too, has closed its end of the pipe.
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.splitlines()[-1] == "error: interrupted, nothing was written"
-    assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         parse(["--help"])
@@ -383,6 +379,45 @@ def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "--rate-scale" in shown
     assert "--service-scale" in shown
+    assert "--resume" in shown
+
+
+def test_options_may_come_from_a_file_and_the_command_line_wins(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(f"trace: {trace}\npolicies: [hpa, static-3]\nrate-scale: 2\nseeds: 4\n")
+    options = parse(["--config", str(path), "--seeds", "2", "--policies", "reactive"])
+    assert options == Options(trace=str(trace), policies=("reactive",), rate_scale=2.0, seeds=2, config=path)
+    for text, said in (
+        ("polices: hpa\n", "polices: no such option (did you mean policies?)"),
+        ("seeds: many\n", "many"),
+        ("policies: {hpa: 1}\n", "policies: expected a value or a list of values"),
+        ("- hpa\n", "expected options by name"),
+        ("resume: runs/x\n", "resume: no such option"),
+        ("trace: a: b\n", "expected a YAML file of options"),
+    ):
+        path.write_text(text)
+        assert main(["--config", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {path}: ")
+        assert error.count("\n") == 1
+        assert said in error
+
+
+def test_a_run_s_options_repeat_it(run_folder: Path, trace: Path, tmp_path: Path) -> None:
+    options = run_folder / "options.yaml"
+    assert main(["--config", str(options), "--jobs", "1", "--out", str(tmp_path / "again")]) == 0
+    assert files(tmp_path / "again") == files(run_folder)
+
+
+@pytest.mark.parametrize("suite", ["paper-routing", "paper-scaling"])
+def test_a_paper_s_suite_hands_over(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    module = f"experiments.{suite.replace('-', '_')}.main"
+    monkeypatch.setattr(module, lambda arguments: called.append(arguments) or 0)
+    assert main(["--suite", suite, "--seeds", "3", "--out", "there"]) == 0
+    assert called == [["--seeds", "3", "--out", "there"]]
 
 
 def test_a_few_requests_that_do_not_fit_are_served_around(tmp_path: Path) -> None:
@@ -392,7 +427,7 @@ def test_a_few_requests_that_do_not_fit_are_served_around(tmp_path: Path) -> Non
     frame.to_csv(path, index=False)
     out = tmp_path / "out"
     assert main(["--trace", str(path), "--policies", "static-2", "--jobs", "1", "--out", str(out)]) == 0
-    summary = pd.read_csv(out / "summary.csv").iloc[0]
+    summary = pd.read_csv(out / "episodes.csv").iloc[0]
     assert summary["rejected"] == 21
     assert summary["violations"] >= 21
     assert summary["completed"] == summary["arrived"] - 21
@@ -401,7 +436,7 @@ def test_a_few_requests_that_do_not_fit_are_served_around(tmp_path: Path) -> Non
 def test_the_default_fleet_has_room_above_the_busiest_window(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "busy.csv", requests=60_000)
     plan = make_plan(Options(trace=str(path), rate_scale=3.0))
-    assert plan.setting.cluster.max_instances > 16
+    assert plan.settings[0].cluster.max_instances > 16
     with pytest.raises(InputError, match="--rate-scale"):
         make_plan(Options(trace=str(path), rate_scale=-1.0))
 
@@ -410,7 +445,7 @@ def test_the_real_trace_can_be_replayed(data_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "azure"
     arguments = ["--trace", "azure-2023-conv", "--policies", "static", "--jobs", "1", "--out", str(out)]
     assert main(arguments) == 0
-    summary = pd.read_csv(out / "summary.csv").iloc[0]
+    summary = pd.read_csv(out / "episodes.csv").iloc[0]
     assert summary["arrived"] == summary["completed"] > 17_000
     assert summary["slo_attainment"] > 0.9
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,6 @@ from rich.console import Console
 
 from experiments.evaluate import Cell
 from experiments.metrics import (
-    interval_percentiles,
     normalized_latency_s,
     per_interval,
     percentile,
@@ -19,10 +19,10 @@ from experiments.metrics import (
     ttft_s,
     violated,
 )
-from experiments.plan import Options, make_plan
-from experiments.pool import CellReport
-from experiments.progress import CellProgress
-from experiments.report import as_text, describe, show, summary_table
+from experiments.options import Options
+from experiments.plan import make_plan
+from experiments.progress import CellProgress, outcome
+from experiments.report import as_text, describe, episodes_table, policy_table, show, summary_of
 from preserve_gym import InstanceConfig, LatencyLaw
 from preserve_gym.config import PowerConfig
 
@@ -104,24 +104,29 @@ def test_per_interval(requests: pd.DataFrame) -> None:
     np.testing.assert_allclose(columns["ttft_mean_s"], [0.5, 0.25, 4.0, NAN])
 
 
-def test_interval_percentiles_leave_out_what_is_missing() -> None:
-    values = np.array([1.0, 2.0, 3.0, NAN, NAN])
-    found = interval_percentiles(values, np.array([0, 3, 3, 5]), (50.0, 100.0))
-    np.testing.assert_allclose(found, [[2.0, NAN, NAN], [3.0, NAN, NAN]])
+CONFIG = make_plan(Options(policies=("static-2",))).config
+
+
+def episodes(*figures: dict[str, float], policy: str = "hpa") -> pd.DataFrame:
+    """Of one policy on the embedded day, each with another seed."""
+    rows = [
+        {"scenario": "synthetic-chat", "policy": policy, "seed": seed, "window": 0, "start_s": 300.0, **row}
+        for seed, row in enumerate(figures)
+    ]
+    return pd.DataFrame(rows)
 
 
 def test_table_gives_the_mean_and_the_spread_over_seeds(requests: pd.DataFrame) -> None:
     first = summarize(requests, TOTALS, 3600.0, INSTANCE)
     second = summarize(requests.iloc[:2], TOTALS | {"instance_s": 10_800.0}, 3600.0, INSTANCE)
-    rows = [{"policy": "hpa", "seed": 0, **first}, {"policy": "hpa", "seed": 1, **second}]
-    text = as_text(summary_table(pd.DataFrame(rows)), "about")
+    text = as_text(CONFIG, episodes(first, second))
     assert "75.00" in text
     assert "±35.36" in text
     assert "2.5" in text
     assert "±0.7" in text
     assert "3.8" in text  # USD
     assert "±1.1" in text
-    single = as_text(summary_table(pd.DataFrame(rows[1:])), "about")
+    single = as_text(CONFIG, episodes(second))
     assert "±" not in single
     assert "100.00" in single
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -131,36 +136,73 @@ def test_what_is_not_known_of_power_and_price_is_left_out(requests: pd.DataFrame
     instance = replace(INSTANCE, power=None, usd_per_gpu_hour=None)
     summary = summarize(requests, TOTALS, 3600.0, instance)
     assert not {"energy_kwh", "cost_usd"} & set(summary)
-    assert "USD" not in as_text(summary_table(pd.DataFrame([{"policy": "hpa", "seed": 0, **summary}])), "")
+    assert "USD" not in as_text(CONFIG, episodes(summary))
 
 
 def test_the_table_says_which_workload_it_is_about() -> None:
     options = Options(trace="synthetic-code", service_scale=0.05, rate_scale=2.0, policies=("static-2",))
     config = make_plan(options).config
-    assert config["trace"]["needs"] == {}
-    about = describe(config, pd.DataFrame({"arrived": [9], "horizon_s": [7200.0]}))
+    assert config["scenarios"]["synthetic-code"]["traces"][0]["needs"] == {}
+    about = describe(
+        "synthetic-code", config, pd.DataFrame({"arrived": [9], "horizon_s": [7200.0], "window": [0]})
+    )
     assert about.startswith("synthetic-code (service scale 0.05) x2, seed 0: 9 requests in 2.0 h.")
 
 
 def test_table_fits_a_terminal_and_loses_no_figure_in_a_narrow_one(requests: pd.DataFrame) -> None:
-    row = {"policy": "preserve-up-only", "seed": 0, **summarize(requests, TOTALS, 3600.0, INSTANCE)}
-    table = summary_table(pd.DataFrame([row | {"ttft_p99_s": 1234.5}]))
-    assert Console(width=200).measure(table).maximum <= 80
+    figures = summarize(requests, TOTALS, 3600.0, INSTANCE) | {"ttft_p99_s": 1234.5}
+    shown = episodes(figures, policy="preserve-up-only")
+    assert Console(width=200).measure(policy_table(shown)).maximum <= 80
     stream = io.StringIO()
-    show(Console(file=stream, width=40), table, "about it all")
+    show(Console(file=stream, width=40), CONFIG, shown)
     assert "preserve-up-only" in stream.getvalue()
     assert "1234.50" in stream.getvalue()
+
+
+def test_episodes_and_means_leave_out_cells_that_failed() -> None:
+    def record(policy: str, seed: int, costs: tuple[float, ...]) -> dict[str, Any]:
+        windows = [
+            {"window": k, "start_s": 60.0 * k, "figures": {"arrived": 9, "gpu_hours": cost}}
+            for k, cost in enumerate(costs)
+        ]
+        return {"scenario": "chat", "policy": policy, "seed": seed, "error": None, "windows": windows}
+
+    records = [record("hpa", 0, (1.0, 2.0)), record("hpa", 1, (3.0, 6.0)), record("bad", 0, ())]
+    table = episodes_table(records)
+    assert table.columns.tolist() == [
+        "scenario", "policy", "seed", "window", "start_s", "arrived", "gpu_hours"
+    ]  # fmt: skip
+    assert table["gpu_hours"].tolist() == [1.0, 2.0, 3.0, 6.0]
+    (row,) = summary_of(table).to_dict("records")
+    assert row == {
+        "scenario": "chat", "policy": "hpa", "seeds": 2, "windows": 2, "arrived": 9.0, "gpu_hours": 3.0
+    }  # fmt: skip
+    nothing = episodes_table(records[2:])
+    assert summary_of(nothing).to_dict("records") == []
+    assert as_text(CONFIG, nothing) == ""
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress(terminal: bool) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=100)
-    cells = (Cell("hpa", 0), Cell("preserve", 4))
-    with CellProgress(console, cells) as progress:
-        progress.share(1, 0.5)
-        for i, cell in enumerate(cells):
-            progress.done(i, CellReport(cell, {"slo_attainment": 0.99125, "gpu_hours": 12.0}, {}, {}))
+    first, second = Cell("chat", "hpa", 0), Cell("code", "preserve", 4)
+    with CellProgress(console, 2) as progress:
+        progress.share(second, 0.5)
+        progress.share(first, 0.25)
+        progress.done(first, "well")
+        progress.done(second, "as well")
     text = stream.getvalue()
-    assert "[2/2] preserve, seed 4: 99.12% within the SLO, 12.0 GPU-hours" in text
+    assert "[1/2] chat, hpa, seed 0: well" in text
+    assert "[2/2] code, preserve, seed 4: as well" in text
     assert ("\x1b" in text) == terminal
+
+
+def test_the_outcome_of_a_cell_is_that_of_all_its_windows() -> None:
+    figures = [
+        {"arrived": 1000, "violations": 1, "gpu_hours": 2.0},
+        {"arrived": 3000, "violations": 4, "gpu_hours": 10.0},
+    ]
+    record: dict[str, Any] = {"error": None, "windows": [{"figures": one} for one in figures]}
+    assert outcome(record) == "99.88% within the SLO, 12.0 GPU-hours"
+    assert outcome(record | {"error": {"window": 0, "message": "KeyError: 'x'"}}) == "failed: KeyError: 'x'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,12 @@ class Hindsight(Autoscaler):
 
     Attributes:
         starts_s: start of each window on the trace's clock.
-        targets: for each window, the target of each control interval.
+        targets: for each window, the target of each control interval; the last one stays.
     """
 
     name: str = "hindsight"
-    starts_s: tuple[float, ...]
-    targets: tuple[tuple[int, ...], ...]
+    starts_s: tuple[float, ...] = field(repr=False)
+    targets: tuple[tuple[int, ...], ...] = field(repr=False)
 
     def initial_instances(self, start_s: float) -> int:
         """What has to be ready at the start of the window that starts then."""

@@ -107,6 +107,27 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     raise InputError(f"scenario {name!r}: expected a YAML file or one of {', '.join(names)}{hint}")
 
 
+def scenario_of(cluster: ClusterConfig, workload: WorkloadConfig) -> Scenario | None:
+    """The named scenario that these are of; None: they are of none.
+
+    Split, seed, start, forecaster and length predictor may be other than those of the scenario.
+    """
+    for name in scenario_names():
+        scenario = load_scenario(name)
+        own = scenario.workload
+        same = replace(
+            workload,
+            split=own.split,
+            seed=own.seed,
+            start_s=own.start_s,
+            forecaster=own.forecaster,
+            predictor=own.predictor,
+        )
+        if scenario.cluster == cluster and same == own:
+            return scenario
+    return None
+
+
 def _read(path: Path) -> Scenario:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

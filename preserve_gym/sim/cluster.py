@@ -352,6 +352,18 @@ class Cluster:
             columns["request_class"] = np.array(self.classes)[requests["request_class"]]
         return pd.DataFrame(columns)
 
+    def violations(self, since_s: float) -> tuple[int, int]:
+        """How many requests have arrived from ``since_s`` on, and how many of them have violated the SLO.
+
+        As the rows of ``results`` say, but without these.
+        """
+        requests = self._requests[: int(self._record["next_request"][0])]
+        requests = requests[np.searchsorted(requests["arrival_s"], since_s) :]
+        completed_s = np.where(requests["status"] == FINISHED, requests["token_s"], np.nan)
+        rejected = requests["status"] == REJECTED
+        violated_s = self._violated_s(requests, rejected, requests["first_token_s"], completed_s)
+        return len(requests), int(np.count_nonzero(~np.isnan(violated_s)))
+
     def _violated_s(
         self,
         requests: NDArray[np.void],

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from preserve_gym.traces.modulation import ArrivalPattern, Modulation
+from preserve_gym.traces.rate_process import sum_of
 from preserve_gym.traces.synthetic_fits import SERVICES
 from preserve_gym.traces.trace import Trace
 from preserve_gym.traces.window_counts import WindowCounts
@@ -71,5 +72,6 @@ def trace_from_hourly(hourly: Path, daily: Path, seed: int = 0, service_scale: f
         request_class=np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order],
         name=parts[0].name,
         span_s=parts[0].span_s,
+        rates=sum_of([part.rates for part in parts]),
         repairs=(_NOTE,),
     )

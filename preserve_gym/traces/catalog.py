@@ -51,7 +51,7 @@ def load_trace(name_or_path: str | Path, seed: int = 0, service_scale: float = 1
         trace = GENERATED[name].generate(seed, service_scale)
         if not len(trace):
             raise InputError(f"service_scale: {service_scale!r} leaves no request of trace {name!r}")
-        return trace.take(slice(None), name=name)
+        return trace.take(slice(None), name=name, rates=trace.rates)
     if service_scale != 1.0:
         raise InputError(
             f"service_scale: expected 1 for the trace {name!r}, as only generated ones have another size, "

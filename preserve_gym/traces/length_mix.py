@@ -88,6 +88,24 @@ class LengthMix:
         return float(self._tokens(self.output_quantiles, _POINTS).mean())
 
     @cached_property
+    def means_of_requests(self) -> FloatArray:
+        """What a request is in the mean by the table: 1 request, its prompt and its output tokens."""
+        return np.array([1.0, self.prompt_mean, self.output_mean])
+
+    def reached_means(
+        self, prompt_mean: FloatArray | None, output_mean: FloatArray | None, size: int
+    ) -> FloatArray:
+        """The means that ``draw`` gives where these are wanted, float64[2, size]; None: that of the table."""
+        prompt, output = (
+            np.full(size, table) if wanted is None else np.clip(wanted, means[-1], means[0])
+            for wanted, means, table in (
+                (prompt_mean, self._prompt_means, self.prompt_mean),
+                (output_mean, self._output_means, self.output_mean),
+            )
+        )
+        return np.stack((prompt, output))
+
+    @cached_property
     def _prompt_means(self) -> FloatArray:
         return self._means(self.prompt_quantiles)
 

@@ -8,6 +8,7 @@ Ornstein-Uhlenbeck processes (``Modulation``), periods of silence (``Silence``) 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from preserve_gym.traces.fields import check_number
+from preserve_gym.traces.rate_process import Factor, RateProcess, RateStream, by_bin
 
 BIN_S = 0.5
 """Width of the bins in which the rate is constant, seconds."""
@@ -141,14 +143,42 @@ class ArrivalPattern:
 
     def relative_rate(self, edges_s: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Rate over its mean in each bin between ``edges_s``, float64[bins]."""
+        return self.draw(edges_s, rng)[0]
+
+    def draw(
+        self, edges_s: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+        """``relative_rate``, and the part of each of ``modulations`` in it, float64[bins] each."""
         centres_s = (edges_s[:-1] + edges_s[1:]) / 2
         *moving, silent, noise = rng.spawn(len(self.modulations) + 2)
         relative = np.ones(len(centres_s))
+        parts = []
         for modulation, stream in zip(self.modulations, moving, strict=True):
-            relative *= modulation.draw(centres_s, stream)
+            parts.append(modulation.draw(centres_s, stream))
+            relative *= parts[-1]
         if self.silence is not None:
             relative *= self.silence.busy_share(edges_s, silent)
         if self.bin_variance > 0:
             # A gamma of mean 1 and the variance wanted.
             relative *= noise.gamma(1 / self.bin_variance, self.bin_variance, len(centres_s))
-        return relative
+        return relative, tuple(parts)
+
+    def rate_process(self, base: FloatArray, parts: Sequence[FloatArray]) -> RateProcess | None:
+        """The expected rates, of bins of ``BIN_S``.
+
+        Noise in bins is left out: it says nothing about the next one.
+
+        Args:
+            base: float64[3, bins], expected requests, prompt and output tokens per second.
+            parts: those that ``draw`` gave.
+
+        Returns:
+            None for a service with silence: how long that lasts depends on how long it has lasted.
+        """
+        if self.silence is not None:
+            return None
+        factors = tuple(
+            Factor(by_bin(part, BIN_S)[np.newaxis], modulation.log_std, modulation.correlation_s)
+            for part, modulation in zip(parts, self.modulations, strict=True)
+        )
+        return RateProcess((RateStream(by_bin(base, BIN_S), factors),))

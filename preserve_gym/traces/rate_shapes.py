@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from preserve_gym.errors import InputError
 from preserve_gym.streams import normal_at
+from preserve_gym.traces.rate_process import RateProcess, sum_of
 from preserve_gym.traces.scaling import MAX_REQUESTS
 from preserve_gym.traces.trace import Trace
 from preserve_gym.traces.transform import MAX_TIME_S, Transform
@@ -25,7 +26,11 @@ FloatArray = NDArray[np.float64]
 
 
 def modulate_rate(
-    trace: Trace, factor_at: Callable[[FloatArray], FloatArray], peak: float, rng: np.random.Generator
+    trace: Trace,
+    factor_at: Callable[[FloatArray], FloatArray],
+    peak: float,
+    rng: np.random.Generator,
+    begun_at: Callable[[FloatArray], FloatArray] | None = None,
 ) -> Trace:
     """The trace with its rate multiplied by ``factor_at`` the time, over the same span.
 
@@ -44,13 +49,17 @@ def modulate_rate(
         factor_at: maps times on the trace's clock, float64[n] in seconds, to factors >= 0, float64[n].
         peak: the largest factor anywhere, or a bound of it; decides the number of copies.
         rng: draws the lags and the requests that are kept.
+        begun_at: maps times to when one who knows the ``rates`` of the trace could first know the factor, s;
+            None: always.
 
     Raises:
         InputError: on a factor that is not a number >= 0, or if more than ``MAX_REQUESTS`` would be made.
     """
     times, rows, total = [], [], 0
+    rates: list[RateProcess | None] = []
     for copy in range(max(math.ceil(peak), 1)):
-        arrival_s = _shifted(trace, rng) if copy else trace.arrival_s
+        lag_s = _lag_s(trace, rng) if copy else 0.0
+        arrival_s = np.mod(trace.arrival_s + lag_s, trace.span_s) if lag_s else trace.arrival_s
         factor = factor_at(arrival_s)
         good = factor >= 0.0
         if not good.all():
@@ -63,21 +72,24 @@ def modulate_rate(
             )
         times.append(arrival_s[kept])
         rows.append(kept)
+        if trace.rates is not None:
+            middle_s = trace.rates.middle_s
+            share = np.clip(factor_at(middle_s) - copy, 0.0, 1.0)
+            begun_s = begun_at and begun_at(middle_s)
+            rates.append(trace.rates.shifted(lag_s).weighted(share, begun_s))
     time_s, row = np.concatenate(times), np.concatenate(rows)
     # Stable, so that requests of one instant keep the order of the copies and of the trace.
     order = np.argsort(time_s, kind="stable")
     if peak > 1.0 and trace.prefix_blocks is not None:
         trace = replace(trace, prefix_blocks=None)
-    return trace.take(row[order], arrival_s=time_s[order])
+    return trace.take(row[order], arrival_s=time_s[order], rates=sum_of(rates) if rates else None)
 
 
-def _shifted(trace: Trace, rng: np.random.Generator) -> FloatArray:
-    """The arrivals moved round the span by a random lag, in the order of the trace."""
+def _lag_s(trace: Trace, rng: np.random.Generator) -> float:
+    """By how much the arrivals of a copy are moved round the span."""
     longest_s = min(MAX_LAG_S, trace.span_s / 2.0)
     lag_s = longest_s * rng.uniform(MIN_LAG_S / MAX_LAG_S, 1.0)
-    if rng.random() < 0.5:
-        lag_s = -lag_s
-    return np.mod(trace.arrival_s + lag_s, trace.span_s) if trace.span_s > 0.0 else trace.arrival_s
+    return -lag_s if rng.random() < 0.5 else lag_s
 
 
 class RateShape(Transform):
@@ -92,9 +104,27 @@ class RateShape(Transform):
     def peak(self) -> float:
         """The largest factor at any time, at least 1."""
 
+    @abstractmethod
+    def event_s(self, time_s: FloatArray) -> FloatArray:
+        """When the event began that gives the factor at each time, on the same clock; -inf: before the first.
+
+        From then on the factor is known to one who knows the service; nothing says so before.
+        """
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether one who knows the service knows the factor at all times in advance."""
+        return False
+
     def apply(self, trace: Trace, rng: np.random.Generator, start_s: float = 0.0) -> Trace:
         """The trace with its rate multiplied by ``factor_at``."""
-        return modulate_rate(trace, lambda arrival_s: self.factor_at(start_s + arrival_s), self.peak, rng)
+        return modulate_rate(
+            trace,
+            lambda arrival_s: self.factor_at(start_s + arrival_s),
+            self.peak,
+            rng,
+            None if self.foreseen else lambda time_s: self.event_s(start_s + time_s) - start_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -144,8 +174,34 @@ class Burst(RateShape):
         """The largest factor at any time, at least 1."""
         return max(self.height, 1.0)
 
+    @property
+    def foreseen(self) -> bool:
+        """A surge that comes again and again, by its jitter no further off than it is long.
+
+        Then the jitter counts as known, too. Any other surge is a flash crowd.
+        """
+        return self.period_s is not None and self.jitter_s <= self.width_s
+
     def factor_at(self, time_s: FloatArray) -> FloatArray:
         """The factor at times on the clock of the whole recording, float64[n] in seconds."""
+        since_s = self._since_s(time_s)
+        inside = (since_s >= 0.0) & (since_s < self.width_s)
+        if self.ramp_s:
+            share = np.clip(np.minimum(since_s, self.width_s - since_s) / self.ramp_s, 0.0, 1.0)
+        else:
+            share = np.ones_like(since_s)
+        return np.where(inside, 1.0 + (self.height - 1.0) * share, 1.0)
+
+    def event_s(self, time_s: FloatArray) -> FloatArray:
+        """The onset of the last surge; while the next one's time has come and its jitter holds it back, none.
+
+        Nothing is known then that was not before: the factor is 1.
+        """
+        since_s = self._since_s(time_s)
+        return np.where(since_s >= 0.0, time_s - since_s, -math.inf)
+
+    def _since_s(self, time_s: FloatArray) -> FloatArray:
+        """Seconds since the onset of the surge whose turn it is, below 0 before it."""
         since_s = np.asarray(time_s, np.float64) - self.onset_s
         if self.period_s is not None:
             number = np.maximum(np.floor((since_s + self.jitter_s) / self.period_s), 0.0)
@@ -155,12 +211,7 @@ class Burst(RateShape):
         if self.jitter_s:
             uniform = ndtr(normal_at(self.seed or 0, "burst jitter", number.astype(np.int64)))
             since_s = since_s - self.jitter_s * (2.0 * uniform - 1.0)
-        inside = (since_s >= 0.0) & (since_s < self.width_s)
-        if self.ramp_s:
-            share = np.clip(np.minimum(since_s, self.width_s - since_s) / self.ramp_s, 0.0, 1.0)
-        else:
-            share = np.ones_like(since_s)
-        return np.where(inside, 1.0 + (self.height - 1.0) * share, 1.0)
+        return since_s
 
 
 @dataclass(frozen=True)
@@ -189,6 +240,10 @@ class Step(RateShape):
     def factor_at(self, time_s: FloatArray) -> FloatArray:
         """The factor at times on the clock of the whole recording, float64[n] in seconds."""
         return np.where(np.asarray(time_s) >= self.at_s, self.factor, 1.0)
+
+    def event_s(self, time_s: FloatArray) -> FloatArray:
+        """``at_s`` from then on."""
+        return np.where(np.asarray(time_s) >= self.at_s, self.at_s, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -220,3 +275,7 @@ class Ramp(RateShape):
     def factor_at(self, time_s: FloatArray) -> FloatArray:
         """The factor at times on the clock of the whole recording, float64[n] in seconds."""
         return np.interp(time_s, (self.from_s, self.to_s), (1.0, self.factor))
+
+    def event_s(self, time_s: FloatArray) -> FloatArray:
+        """``from_s`` from then on: a ramp that has begun is known to its end."""
+        return np.where(np.asarray(time_s) >= self.from_s, self.from_s, -math.inf)

@@ -9,6 +9,7 @@ from numbers import Real
 import numpy as np
 
 from preserve_gym.errors import InputError
+from preserve_gym.traces.rate_process import RateProcess, sum_of
 from preserve_gym.traces.trace import Trace
 
 MAX_REQUESTS = 100_000_000
@@ -51,6 +52,7 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator, *, may_be_
     copies = math.floor(factor)
     fraction = factor - copies
     times, rows = [], []
+    rates: list[RateProcess | None] = []
     for copy in range(math.ceil(factor)):
         if copy < copies:
             kept = np.arange(len(trace))
@@ -60,6 +62,8 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator, *, may_be_
         arrival_s = trace.arrival_s[kept]
         times.append((arrival_s + shift_s) % trace.span_s if shift_s > 0.0 else arrival_s)
         rows.append(kept)
+        share = 1.0 if copy < copies else fraction
+        rates.append(trace.rates and trace.rates.shifted(shift_s).weighted(share))
     arrival_s, row = np.concatenate(times), np.concatenate(rows)
     if len(trace) and not len(row) and not may_be_empty:
         raise InputError(
@@ -70,4 +74,4 @@ def scale_rate(trace: Trace, factor: float, rng: np.random.Generator, *, may_be_
     row = row[order]
     if factor > 1 and trace.prefix_blocks is not None:
         trace = replace(trace, prefix_blocks=None)
-    return trace.take(row, arrival_s=arrival_s[order])
+    return trace.take(row, arrival_s=arrival_s[order], rates=sum_of(rates))

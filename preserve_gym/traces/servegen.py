@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
 from preserve_gym.traces.files import open_content, shown, stem
+from preserve_gym.traces.rate_process import rates_of_windows
 from preserve_gym.traces.scaling import MAX_REQUESTS
 from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
 
@@ -130,6 +131,7 @@ class ClientWindows:
                 part.append(column[inside])
         arrival_s, prompt_tokens, output_tokens = map(_joined, parts)
         empty = int((recorded == 0).sum())
+        sums = _window_sums(windows, start_s + arrival_s, prompt_tokens, output_tokens)
         return Trace(
             arrival_s,
             prompt_tokens,
@@ -140,6 +142,7 @@ class ClientWindows:
             repairs=(f"{empty:,} of {len(windows):,} windows without any request left empty",)
             if empty
             else (),
+            rates=rates_of_windows(sums, WINDOW_S, start_s, end_s, SECONDS_PER_DAY),
         )
 
     def _sent(self, window: int, service_scale: float, seed: int) -> NDArray[np.int32]:
@@ -174,6 +177,15 @@ class ClientWindows:
         arrival_s = np.minimum(arrival_s, np.nextafter((window + 1) * WINDOW_S, 0.0))
         order = np.argsort(arrival_s, kind="stable")
         return client[order], arrival_s[order]
+
+
+def _window_sums(
+    windows: range, time_s: NDArray[np.float64], prompt_tokens: NDArray, output_tokens: NDArray
+) -> NDArray[np.float64]:
+    """Requests, prompt and output tokens of each of the windows, float64[3, windows]."""
+    place = np.minimum((time_s / WINDOW_S).astype(np.intp) - windows.start, len(windows) - 1)
+    columns = (None, prompt_tokens, output_tokens)
+    return np.stack([np.bincount(place, weights=column, minlength=len(windows)) for column in columns])
 
 
 def _joined(parts: list[NDArray]) -> NDArray:

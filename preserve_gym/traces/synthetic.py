@@ -81,7 +81,9 @@ def synthetic_trace(
 
     edges = np.append(np.arange(0.0, duration_s, BIN_S), duration_s)
     start_s = start_day * SECONDS_PER_DAY + start_clock_s
-    relative = _profile(fit, edges, start_s) * fit.pattern.relative_rate(edges, process)
+    profile = _profile(fit, edges, start_s)
+    moving, parts = fit.pattern.draw(edges, process)
+    relative = profile * moving
     expected = rate * np.diff(edges) * relative
     count = counts.poisson(expected)
     first, width = np.repeat(edges[:-1], count), np.repeat(np.diff(edges), count)
@@ -94,6 +96,7 @@ def synthetic_trace(
         name=f"synthetic-{kind}",
         clock_s=start_clock_s,
         span_s=duration_s,
+        rates=fit.pattern.rate_process(rate * profile * fit.lengths.means_of_requests[:, np.newaxis], parts),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from preserve_gym.errors import InputError
 from preserve_gym.traces.prefix_blocks import PrefixBlocks, Rows
+from preserve_gym.traces.rate_process import RateProcess
 
 INT32_MAX = 2**31 - 1
 SECONDS_PER_DAY = 86_400.0
@@ -34,6 +35,7 @@ class Trace:
         predicted_tokens: int32[n] or None, what was predicted of ``output_tokens`` at arrival, >= 1.
         predicted_upper_tokens: int32[n] or None, lengths that most requests do not exceed, each at least
             the prediction.
+        rates: the rates that it was drawn from, where it was generated and they are known.
 
     Raises:
         InputError: naming the trace, the field, the row (from 0) and what was expected.
@@ -50,6 +52,7 @@ class Trace:
     prefix_blocks: PrefixBlocks | None
     predicted_tokens: NDArray[np.int32] | None
     predicted_upper_tokens: NDArray[np.int32] | None
+    rates: RateProcess | None
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Trace:
         prefix_blocks: PrefixBlocks | None = None,
         predicted_tokens: ArrayLike | None = None,
         predicted_upper_tokens: ArrayLike | None = None,
+        rates: RateProcess | None = None,
     ) -> None:
         self._set("name", name)
         self._set("repairs", tuple(repairs))
@@ -83,6 +87,10 @@ class Trace:
             raise self._error("clock_s", "seconds since midnight in [0, 86400)", clock_s)
         self._set("span_s", last_s if span_s is None else float(span_s))
         self._set("clock_s", float(clock_s))
+        if rates is not None and abs(len(rates) * rates.bin_s - self.span_s) > rates.bin_s:
+            expected = f"rates of {self.span_s:g} s"
+            raise self._error("rates", expected, f"{len(rates)} bins of {rates.bin_s:g} s")
+        self._set("rates", rates)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -98,11 +106,12 @@ class Trace:
         clock_s: float | None = None,
         span_s: float | None = None,
         name: str | None = None,
+        rates: RateProcess | None = None,
     ) -> Trace:
         """Some of the requests: a slice, a mask, or row numbers in order of arrival.
 
         The clock, the span and the name stay as they are; ``arrival_s``, ``clock_s``, ``span_s`` and ``name``
-        replace them.
+        replace them. The rates are those given: which requests are taken changes them.
         """
         return Trace(
             arrival_s=self.arrival_s[rows] if arrival_s is None else arrival_s,
@@ -118,6 +127,7 @@ class Trace:
             predicted_upper_tokens=(
                 None if self.predicted_upper_tokens is None else self.predicted_upper_tokens[rows]
             ),
+            rates=rates,
         )
 
     def row_range(self, start_s: float, end_s: float) -> slice:
@@ -148,6 +158,7 @@ class Trace:
             arrival_s=np.minimum(self.arrival_s[rows] - start_s, span_s),
             clock_s=(self.clock_s + start_s) % SECONDS_PER_DAY,
             span_s=span_s,
+            rates=self.rates and self.rates.part(start_s, end_s),
         )
 
     def window_count(self, window_s: float) -> int:

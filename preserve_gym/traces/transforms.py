@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.traces.catalog import load_trace
+from preserve_gym.traces.rate_process import sum_of
 from preserve_gym.traces.rate_shapes import Burst, Ramp, Step
 from preserve_gym.traces.scaling import scale_rate
 from preserve_gym.traces.trace import Trace
@@ -43,7 +45,10 @@ class SqueezeTime(Transform):
         """The trace in ``1 / factor`` of its time; nothing is drawn."""
         self._refuse_slice(start_s)
         return trace.take(
-            slice(None), arrival_s=trace.arrival_s / self.factor, span_s=trace.span_s / self.factor
+            slice(None),
+            arrival_s=trace.arrival_s / self.factor,
+            span_s=trace.span_s / self.factor,
+            rates=trace.rates and trace.rates.squeezed(self.factor),
         )
 
 
@@ -134,6 +139,7 @@ def mix_traces(trace: Trace, other: Trace) -> Trace:
             f"mix: expected a trace of at least the {trace.span_s:.15g} s of {trace.name!r}, got the "
             f"{other.span_s:.15g} s of {other.name!r}; slice the first, or mix it into the other"
         )
+    rates = sum_of([trace.rates, other.rates])
     other = other.take(other.row_range(0.0, trace.span_s))
     first_class = np.zeros(len(trace), np.int64) if trace.request_class is None else trace.request_class
     next_class = int(first_class.max(initial=0)) + 1
@@ -148,6 +154,7 @@ def mix_traces(trace: Trace, other: Trace) -> Trace:
         clock_s=trace.clock_s,
         span_s=trace.span_s,
         repairs=(*trace.repairs, *(f"{other.name}: {repair}" for repair in other.repairs)),
+        rates=rates,
     )
 
 
@@ -187,14 +194,26 @@ class LengthDrift(Transform):
         work = trace.prompt_tokens.astype(np.int64) + trace.output_tokens
         by_work = np.argsort(work, kind="stable")
         half = len(trace) // 2
-        angle = 2.0 * math.pi * (start_s + trace.arrival_s - self.phase_s) / self.period_s
-        is_long = rng.random(len(trace)) < 0.5 * (1.0 + self.amplitude * np.sin(angle))
+        is_long = rng.random(len(trace)) < self._long_share(start_s + trace.arrival_s)
         drawn = np.where(
             is_long, rng.integers(half, len(trace), len(trace)), rng.integers(0, half, len(trace))
         )
         if trace.prefix_blocks is not None:
             trace = dataclasses.replace(trace, prefix_blocks=None)
-        return trace.take(by_work[drawn], arrival_s=trace.arrival_s)
+        rates = trace.rates
+        if rates is not None:
+            share = self._long_share(start_s + rates.middle_s)
+            means = (
+                (1.0 - share) * tokens[by_work[:half]].mean() + share * tokens[by_work[half:]].mean()
+                for tokens in (trace.prompt_tokens, trace.output_tokens)
+            )
+            rates = rates.with_means(*means)
+        return trace.take(by_work[drawn], arrival_s=trace.arrival_s, rates=rates)
+
+    def _long_share(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of the requests that are drawn from the long half, at times on the recording's clock."""
+        angle = 2.0 * math.pi * (time_s - self.phase_s) / self.period_s
+        return 0.5 * (1.0 + self.amplitude * np.sin(angle))
 
 
 TRANSFORMS: dict[str, type[Transform]] = {

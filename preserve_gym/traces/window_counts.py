@@ -14,6 +14,7 @@ from preserve_gym.errors import InputError
 from preserve_gym.traces.fields import check_number, field_error
 from preserve_gym.traces.length_mix import LengthMix
 from preserve_gym.traces.modulation import BIN_S, ArrivalPattern
+from preserve_gym.traces.rate_process import RateProcess, by_bin
 from preserve_gym.traces.scaling import MAX_REQUESTS
 from preserve_gym.traces.trace import SECONDS_PER_DAY, Trace
 
@@ -114,7 +115,8 @@ class WindowCounts:
             raise InputError(
                 f"{self.name}: service_scale: {service_scale!r} leaves none of {total:,} requests"
             )
-        arrival_s = self._arrivals(count, pattern.averaged(service_scale), moving, placed)
+        pattern = pattern.averaged(service_scale)
+        arrival_s, parts, base, level = self._arrivals(count, pattern, moving, placed)
         window = np.repeat(np.arange(len(count)), count)
         means = (None if m is None else m[window] for m in (self.prompt_mean, self.output_mean))
         prompt_tokens, output_tokens = lengths.draw(len(arrival_s), sized, *means)
@@ -126,6 +128,7 @@ class WindowCounts:
             clock_s=self.clock_s,
             span_s=self.span_s,
             repairs=(self.note,),
+            rates=self._rate_process(pattern, lengths, parts, base, level),
         )
 
     @property
@@ -143,15 +146,24 @@ class WindowCounts:
         pattern: ArrivalPattern,
         moving: np.random.Generator,
         placed: np.random.Generator,
-    ) -> FloatArray:
+    ) -> tuple[FloatArray, tuple[FloatArray, ...], FloatArray, FloatArray]:
+        """Arrivals, the parts of ``ArrivalPattern.draw``, and in bins of ``BIN_S`` two columns.
+
+        These are the rate expected of the counts alone, and what all rates of a window are multiplied by so
+        that its count comes out.
+        """
         bins = round(self.window_s / BIN_S)
         edges_s: FloatArray = np.arange(len(count) * bins + 1, dtype=np.float64) * BIN_S
         trend: FloatArray = np.interp(
             (edges_s[:-1] + edges_s[1:]) / 2, (np.arange(len(count)) + 0.5) * self.window_s, self.requests
         )
         # A window in which the service would be silent throughout still has its requests.
-        rate = (trend * pattern.relative_rate(edges_s, moving) + 1e-9).reshape(len(count), bins)
+        relative, parts = pattern.draw(edges_s, moving)
+        rate = (trend * relative + 1e-9).reshape(len(count), bins)
         share = np.cumsum(rate, axis=1)
+        of_window = (trend + 1e-9).reshape(len(count), bins).sum(axis=1)
+        base = (trend + 1e-9) * np.repeat(count / of_window / BIN_S, bins)
+        level = np.repeat(of_window / share[:, -1], bins)
         share /= share[:, -1:]
         # Requests 0..n-1 of a window lie at heights in (first, first + n) of a staircase of all counts.
         first = np.cumsum(count) - count
@@ -161,4 +173,25 @@ class WindowCounts:
         arrival_s = np.interp(place, heights, edges_s)
         # Rounding must not carry a request into the next window.
         window_end_s = np.repeat((np.arange(len(count)) + 1) * self.window_s, count)
-        return np.minimum(arrival_s, np.nextafter(window_end_s, 0.0))
+        return np.minimum(arrival_s, np.nextafter(window_end_s, 0.0)), parts, base, level
+
+    def _rate_process(
+        self,
+        pattern: ArrivalPattern,
+        lengths: LengthMix,
+        parts: tuple[FloatArray, ...],
+        base: FloatArray,
+        level: FloatArray,
+    ) -> RateProcess | None:
+        """Expected rates: counts and mean lengths of the windows are known in advance, ``parts`` are not.
+
+        How far a window's rates lie above or below what its ``parts`` say, as its count has to come out,
+        shows when the window begins.
+        """
+        means = lengths.reached_means(self.prompt_mean, self.output_mean, len(self.requests))
+        means = np.repeat(np.where(self.requests > 0, means, 0.0), len(base) // len(self.requests), axis=1)
+        process = pattern.rate_process(np.stack((base, base * means[0], base * means[1])), parts)
+        if process is None:
+            return None
+        begun_s = np.floor(process.middle_s / self.window_s) * self.window_s
+        return process.weighted(by_bin(level, BIN_S), begun_s)

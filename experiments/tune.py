@@ -1,0 +1,197 @@
+"""``python -m experiments.tune``: the same budget of tuning for every autoscaler, on the validation split."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from baselines import POLICIES
+from baselines.tuned import FILE
+from experiments.pool import WorkerDiedError, run_tasks
+from experiments.suites import autoscalers
+from experiments.tune_choice import Front, make_front, text_of, write_table, write_tuned
+from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest
+from preserve_gym.command_line import complain, parse, status_of
+from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
+
+PROGRAM = "python -m experiments.tune"
+_WIDTH = 110  # of tables, where there is no terminal
+_SAY_EVERY_S = 30.0
+TABLES = FILE.parents[1] / "results" / "tuning"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Play the validation windows with every configuration of autoscalers, and choose one for each.
+
+    Chosen is the cheapest that meets the target SLO attainment; if none does, the one that comes closest,
+    which is flagged. What is played is kept in --out, and the same command goes on from there; remove the
+    folder when the simulator has changed.
+    """
+
+    scenarios: tuple[str, ...] = ()
+    """Scenarios, by name; each is tuned for by itself."""
+    policies: tuple[str, ...] = ()
+    """Autoscalers; all that have something to tune by default, PreServe's ablations left out."""
+    jobs: int = 1
+    """Processes; each holds one workload in memory, up to 1.5 GB."""
+    seeds: int = 1
+    """Workload seeds; a configuration has to meet the target on all of them together."""
+    target: float = 0.99
+    """SLO attainment that has to be met."""
+    out: Path = Path("runs/tune")
+    """Folder for what is played, one file for each configuration."""
+    tuned: Path = FILE
+    """File of the parameters chosen; what it has of others stays."""
+    tables: Path = TABLES
+    """Folder for a CSV file of each scenario with all configurations."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0, 1 (a policy failed, the machine refused), 2 (bad input) or 130."""
+    try:
+        return status_of(lambda: _run(arguments), "interrupted; the same command goes on from there")
+    except WorkerDiedError as error:
+        complain(str(error))
+        return 1
+
+
+def tunable() -> tuple[str, ...]:
+    """What is tuned by default: the autoscalers that have something to tune, and the feasible bound."""
+    return tuple(name for name in (*autoscalers(), "feasible") if POLICIES[name].tuned_over)
+
+
+def configurations(policy: str) -> Iterator[Mapping[str, float]]:
+    """Every combination of the values that a policy is tuned over."""
+    tuned_over = POLICIES[policy].tuned_over
+    for values in itertools.product(*tuned_over.values()):
+        yield dict(zip(tuned_over, values, strict=True))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options: Options = parse(Options, arguments, PROGRAM)
+    scenarios = _check(options)
+    policies = tuple(dict.fromkeys(options.policies)) or tunable()
+    tasks = [
+        task for source, scenario in scenarios.items() for task in _tasks(source, scenario, policies, options)
+    ]
+    played = [read_point(task) for task in tasks]
+    missing = [k for k, point in enumerate(played) if point is None]
+    for k, point in zip(missing, _play([tasks[k] for k in missing], options.jobs), strict=True):
+        played[k] = point
+    points = [point for point in played if point is not None]
+    failed = False
+    for source, scenario in scenarios.items():
+        of_scenario = [p for p, task in zip(points, tasks, strict=True) if task.source == source]
+        failed |= _conclude(scenario.name, policies, of_scenario, options)
+    return 1 if failed else 0
+
+
+def _check(options: Options) -> dict[str, Scenario]:
+    """The scenarios by name or file, as given."""
+    if not 0.0 < options.target <= 1.0:
+        raise InputError(f"--target: expected a share in (0, 1], got {options.target}")
+    for option, most in (("jobs", 256), ("seeds", 1000)):
+        value = getattr(options, option)
+        if not 1 <= value <= most:
+            raise InputError(f"--{option}: expected an integer in [1, {most}], got {value}")
+    if not options.scenarios:
+        raise InputError(f"--scenarios: expected some of {', '.join(scenario_names())}, got none")
+    known = [name for name, entry in POLICIES.items() if entry.tuned_over]
+    for name in options.policies:
+        if name not in known:
+            raise InputError(
+                f"--policies: expected some of {', '.join(known)}, which have something to tune, got {name!r}"
+                f"{did_you_mean(name, known)}"
+            )
+    return {source: load_scenario(source) for source in options.scenarios}
+
+
+def _tasks(source: str, scenario: Scenario, policies: Sequence[str], options: Options) -> Iterator[Task]:
+    """All that there is to play of a scenario; what needs the same workload lies together."""
+    first, digest = scenario.workload.seed, scenario_digest(scenario)
+    for seed in range(first, first + options.seeds):
+        for policy in policies:
+            folder = options.out / scenario.name / f"seed{seed}" / policy
+            for number, parameters in enumerate(configurations(policy)):
+                yield Task(source, policy, parameters, seed, folder / f"{number:02d}.json", digest)
+
+
+def _play(tasks: Sequence[Task], jobs: int) -> list[Point]:
+    """Play the tasks, with a bar on a terminal and a line now and then elsewhere."""
+    if not tasks:
+        return []
+    console = Console(stderr=True)
+    started_s = said_s = time.monotonic()
+    columns = (
+        TextColumn("configurations"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=600.0
+    ) as bar:
+        row = bar.add_task("", total=len(tasks))
+
+        def on_done(count: int) -> None:
+            nonlocal said_s
+            bar.update(row, completed=count)
+            now_s = time.monotonic()
+            if not console.is_terminal and (now_s - said_s >= _SAY_EVERY_S or count == len(tasks)):
+                said_s = now_s
+                left_s = (now_s - started_s) / count * (len(tasks) - count)
+                text = f"{count} of {len(tasks)} configurations, about {left_s / 60.0:.0f} min left"
+                console.print(text, highlight=False, soft_wrap=True)
+
+        return run_tasks(play_point, tasks, jobs=jobs, on_done=on_done)
+
+
+def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], options: Options) -> bool:
+    """Choose, write and show; whether a policy failed."""
+    fronts, failed = [], False
+    for policy in policies:
+        own = [point for point in points if point.policy == policy]
+        good = [point for point in own if point.refused is None and point.error is None]
+        errors = [point.error for point in own if point.error is not None]
+        if errors:
+            complain(f"{scenario}, {policy}: {len(errors)} of {len(own)} failed, the first with {errors[0]}")
+            failed = True
+        elif not good:
+            print(f"{scenario}, {policy}: not here: {own[0].refused}")
+        if good:
+            fronts.append(make_front(good, options.target))
+    write_table(options.tables / f"{scenario}.csv", scenario, fronts)
+    write_tuned(options.tuned, scenario, fronts)
+    _show(scenario, fronts, sum(point.seconds for point in points), options.target)
+    return failed
+
+
+def _show(scenario: str, fronts: Sequence[Front], seconds: float, target: float) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    title = f"{scenario}: cheapest at {100 * target:g} % on validation; {seconds:.0f} s of one core"
+    console.print(title, highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("policy", "parameters", "attainment, %", "GPU-hours", ""):
+        table.add_column(name, justify="right" if name.endswith(("%", "hours")) else "left")
+    for front in fronts:
+        chosen = front.chosen
+        figures = f"{100 * chosen.attainment:.2f}", f"{chosen.gpu_hours:.2f}"
+        note = "" if front.meets else "misses the target"
+        table.add_row(front.policy, text_of(chosen.parameters), *figures, note)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What tuning finds: the front of each autoscaler, the configuration chosen, and the files with both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from baselines import POLICIES
+from baselines.tuned import read_tuned
+from experiments.tune_points import Point
+
+COLUMNS = ("scenario", "policy", "parameters", "attainment", "gpu_hours", "default", "on_front", "chosen")
+"""Of a table: one row for each configuration; ``gpu_hours`` is the mean over seeds, ``on_front`` says that no
+other of the policy is both cheaper and at least as good."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What some parameters of an autoscaler achieve, on all seeds together."""
+
+    parameters: Mapping[str, float]
+    attainment: float
+    gpu_hours: float
+
+
+@dataclass(frozen=True)
+class Front:
+    """All configurations of an autoscaler that can be played on a scenario, at least one.
+
+    Attributes:
+        chosen: the cheapest that meets the target; the best attainment if none does.
+        meets: it meets the target.
+    """
+
+    policy: str
+    configurations: tuple[Configuration, ...]
+    chosen: Configuration
+    meets: bool
+
+
+def make_front(points: Sequence[Point], target: float) -> Front:
+    """The front of what one autoscaler achieved, and what to choose.
+
+    Args:
+        points: of every configuration and seed, at least one.
+        target: SLO attainment to meet.
+    """
+    pooled = []
+    for parameters in _distinct([point.parameters for point in points]):
+        same = [point for point in points if point.parameters == parameters]
+        arrived = sum(point.arrived for point in same)
+        attainment = 1.0 - sum(point.violations for point in same) / arrived if arrived else 1.0
+        gpu_hours = sum(point.gpu_hours for point in same) / len(same)
+        pooled.append(Configuration(parameters, attainment, gpu_hours))
+    meeting = [one for one in pooled if one.attainment >= target]
+    if meeting:
+        chosen = min(meeting, key=lambda one: (one.gpu_hours, -one.attainment))
+    else:
+        chosen = max(pooled, key=lambda one: (one.attainment, -one.gpu_hours))
+    return Front(points[0].policy, tuple(pooled), chosen, bool(meeting))
+
+
+def write_table(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
+    """Write all configurations; the rows that the file has of other autoscalers stay."""
+    table = pd.DataFrame([row for front in fronts for row in _rows(scenario, front)], columns=list(COLUMNS))
+    if path.is_file():
+        before = pd.read_csv(path)
+        table = pd.concat([before[~before["policy"].isin(table["policy"])], table])
+    place = {name: k for k, name in enumerate(POLICIES)}
+    table = table.sort_values("policy", key=lambda names: names.map(place), kind="stable")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    table.to_csv(partial, index=False, lineterminator="\n")
+    partial.rename(path)
+
+
+def write_tuned(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
+    """Write what is chosen into the file of tuned parameters; what it has of others stays.
+
+    Raises:
+        InputError: if what is there is no such file.
+    """
+    tuned = read_tuned(path)
+    of_scenario = tuned.get(scenario, {}) | {front.policy: _entry(front) for front in fronts}
+    tuned[scenario] = {name: of_scenario[name] for name in POLICIES if name in of_scenario}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(
+            "# Written by python -m experiments.tune: what each policy reaches on the validation split.\n"
+        )
+        yaml.safe_dump(dict(sorted(tuned.items())), file, sort_keys=False)
+    partial.rename(path)
+
+
+def text_of(parameters: Mapping[str, float]) -> str:
+    """Parameters in a table: ``headroom=1.2 lead_s=0``."""
+    return " ".join(f"{name}={value:g}" for name, value in parameters.items())
+
+
+def is_default(policy: str, parameters: Mapping[str, float]) -> bool:
+    """Whether these are the defaults of a policy."""
+    entry = POLICIES[policy]
+    defaults = {f.name: f.default for f in fields(entry.policy)} | getattr(entry.make, "keywords", {})
+    return all(
+        defaults[name] is not MISSING and defaults[name] == value for name, value in parameters.items()
+    )
+
+
+def _distinct(values: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    return [value for k, value in enumerate(values) if value not in values[:k]]
+
+
+def _rows(scenario: str, front: Front) -> list[dict[str, Any]]:
+    rows = []
+    for one in front.configurations:
+        beaten = any(
+            other is not one
+            and other.gpu_hours <= one.gpu_hours
+            and other.attainment >= one.attainment
+            and (other.gpu_hours, other.attainment) != (one.gpu_hours, one.attainment)
+            for other in front.configurations
+        )
+        values = (round(one.attainment, 6), round(one.gpu_hours, 4))
+        marks = (is_default(front.policy, one.parameters), not beaten, one is front.chosen)
+        row = (scenario, front.policy, text_of(one.parameters), *values, *marks)
+        rows.append(dict(zip(COLUMNS, row, strict=True)))
+    return rows
+
+
+def _entry(front: Front) -> dict[str, Any]:
+    chosen = front.chosen
+    return {
+        "parameters": dict(chosen.parameters),
+        "attainment": round(chosen.attainment, 6),
+        "gpu_hours": round(chosen.gpu_hours, 4),
+        "meets": front.meets,
+    }

@@ -1,0 +1,112 @@
+"""Playing one configuration of an autoscaler on the validation windows of a scenario, and keeping it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from baselines import make_fitted_policy
+from experiments.totals import play_totals
+from preserve_gym.config import ClusterConfig
+from preserve_gym.errors import InputError
+from preserve_gym.scenarios import Scenario, load_scenario
+from preserve_gym.workload import Workload
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to play.
+
+    Attributes:
+        source: name or file of the scenario.
+        policy: name of the autoscaler.
+        parameters: where they differ from its defaults.
+        seed: of the workload.
+        path: of the file for what comes of it.
+        digest: ``scenario_digest``.
+    """
+
+    source: str
+    policy: str
+    parameters: Mapping[str, float]
+    seed: int
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """What came of a task.
+
+    Attributes:
+        arrived, violations: requests of all validation windows, and those that violated the SLO.
+        gpu_hours: billed in all windows.
+        seconds: of processor time that playing took.
+        refused: why the autoscaler does not take these parameters here; None: it does.
+        error: what it raised while it played; None: nothing.
+    """
+
+    policy: str
+    parameters: Mapping[str, float]
+    seed: int
+    arrived: int = 0
+    violations: int = 0
+    gpu_hours: float = 0.0
+    seconds: float = 0.0
+    refused: str | None = None
+    error: str | None = None
+
+
+def scenario_digest(scenario: Scenario) -> str:
+    """Tells whether a point was played on the same scenario, hexadecimal."""
+    mappings = scenario.cluster.to_mapping(), scenario.workload.to_mapping()
+    return hashlib.sha256(json.dumps(mappings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def play_point(task: Task) -> Point:
+    """Play a task; what comes of it is in its file afterwards, unless it was refused or failed.
+
+    Raises:
+        InputError: if the scenario's workload cannot be made.
+    """
+    cluster, workload = _load(task.source, task.seed, task.digest)
+    started_s = time.process_time()
+    try:
+        policy = make_fitted_policy(task.policy, cluster, workload, **task.parameters)
+    except InputError as error:
+        return Point(task.policy, task.parameters, task.seed, refused=str(error))
+    try:
+        totals = play_totals(workload, policy)
+    except Exception as error:  # of this one; the others are still worth playing
+        message = f"{type(error).__name__}: {error} (with {task.parameters})"
+        return Point(task.policy, task.parameters, task.seed, error=message)
+    seconds = round(time.process_time() - started_s, 3)
+    point = Point(task.policy, task.parameters, task.seed, *totals, seconds=seconds)
+    task.path.parent.mkdir(parents=True, exist_ok=True)
+    partial = task.path.with_suffix(".partial")
+    partial.write_text(json.dumps({"of": task.digest} | asdict(point)) + "\n", encoding="utf-8")
+    partial.rename(task.path)
+    return point
+
+
+def read_point(task: Task) -> Point | None:
+    """What came of a task earlier; None: it has not been played, or with other values or another scenario."""
+    try:
+        values = json.loads(task.path.read_text(encoding="utf-8"))
+        if values.pop("of") != task.digest or values["parameters"] != task.parameters:
+            return None
+        return Point(**values)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _load(source: str, seed: int, digest: str) -> tuple[ClusterConfig, Workload]:
+    """Cluster and workload; the last ones are kept, as many points play them."""
+    scenario = load_scenario(source)
+    return scenario.cluster, scenario.make_workload("validation", seed)

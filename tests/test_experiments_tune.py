@@ -1,0 +1,202 @@
+"""``python -m experiments.tune``: what it plays, chooses and writes, going on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+import baselines.tuned
+from baselines import POLICIES, make_fitted_policy
+from experiments import tune_points
+from experiments.evaluate import play_windows
+from experiments.totals import Totals, play_totals
+from experiments.tune import configurations, main, tunable
+from experiments.tune_choice import is_default, make_front
+from experiments.tune_points import Point
+from preserve_gym.errors import InputError
+from preserve_gym.scenarios import load_scenario
+from preserve_gym.traces import synthetic_trace
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Half an hour of a small service, and a scenario of it."""
+    trace = synthetic_trace("chat", duration_s=1800.0, mean_rate_rps=12.0)
+    rows = zip(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, strict=True)
+    lines = ["arrival_s,prompt_tokens,output_tokens", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "half-hour.csv").write_text("\n".join(lines) + "\n")
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        f"workload:\n  trace: {tmp_path / 'half-hour.csv'}\n  split_s: [700, 1200]\n  split_gap_s: 0\n"
+        "  warmup_s: 30\n  horizon_s: 230\ncluster:\n  max_instances: 6\n"
+    )
+    return path
+
+
+def command_for(scenario: Path, folder: Path, *policies: str) -> list[str]:
+    words = ["--scenarios", str(scenario), "--policies", *policies, "--out", str(folder / "out")]
+    return [*words, "--tuned", str(folder / "tuned.yaml"), "--tables", str(folder / "tables")]
+
+
+def test_the_cheapest_that_meets_the_target_is_chosen_and_kept(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = command_for(small, tmp_path, "rate", "static", "feasible")
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "small, feasible: not here: feasible: trace" in shown
+    table = pd.read_csv(tmp_path / "tables" / "small.csv")
+    # Sizes above the largest of the cluster cannot be played.
+    assert table["policy"].value_counts().to_dict() == {"rate": 16, "static": 6}
+    assert table["policy"].is_monotonic_decreasing  # as in the registry
+    tuned = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["small"]
+    assert list(tuned) == ["static", "rate"]
+    for policy, entry in tuned.items():
+        rows = table[table["policy"] == policy]
+        best = rows[rows["attainment"] >= 0.99].sort_values("gpu_hours").iloc[0]
+        assert (entry["gpu_hours"], entry["attainment"]) == (best["gpu_hours"], best["attainment"])
+        assert best["chosen"]
+        assert rows["chosen"].sum() == 1
+        assert entry["meets"] is True
+    assert tuned["rate"]["gpu_hours"] < tuned["static"]["gpu_hours"] + 0.1
+    assert table[table["default"]]["parameters"].tolist() == ["headroom=1.2"]
+    first = (tmp_path / "tuned.yaml").read_bytes()
+
+    def play_again(*_: object) -> Totals:
+        raise AssertionError("it was there")
+
+    monkeypatch.setattr(tune_points, "play_totals", play_again)
+    assert main(command) == 0
+    assert (tmp_path / "tuned.yaml").read_bytes() == first
+    # One is lost, and is played again: here it fails, and is left out.
+    (tmp_path / "out" / "small" / "seed0" / "rate" / "03.json").unlink()
+    assert main(command) == 1
+    assert (
+        "small, rate: 1 of 16 failed, the first with AssertionError: it was there" in capsys.readouterr().err
+    )
+    # Another target is chosen from what was played; others in the files stay.
+    monkeypatch.undo()
+    assert main([*command_for(small, tmp_path, "static"), "--target", "1.0"]) == 0
+    tuned = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["small"]
+    assert list(tuned) == ["static", "rate"]
+    assert tuned["static"]["attainment"] == 1.0
+
+
+def test_processes_and_seeds_make_no_difference(small: Path, tmp_path: Path) -> None:
+    for jobs in ("1", "2"):
+        folder = tmp_path / jobs
+        command = [*command_for(small, folder, "static"), "--jobs", jobs, "--seeds", "2"]
+        assert main(command) == 0
+    assert (tmp_path / "1" / "tuned.yaml").read_bytes() == (tmp_path / "2" / "tuned.yaml").read_bytes()
+    point = json.loads((tmp_path / "1" / "out" / "small" / "seed1" / "static" / "00.json").read_text())
+    assert point["seed"] == 1
+    # Only generated traces and predictions differ between seeds: a constant fleet gets the same.
+    assert point["violations"] > 0
+
+
+def test_a_scenario_that_has_changed_is_played_again(small: Path, tmp_path: Path) -> None:
+    assert main(command_for(small, tmp_path, "static")) == 0
+    before = (tmp_path / "tables" / "small.csv").read_text()
+    # Of other latencies, another number of requests is in time.
+    small.write_text(small.read_text().replace("max_instances: 6", "max_instances: 6\n  slo: {ttft_s: 3.0}"))
+    assert main(command_for(small, tmp_path, "static")) == 0
+    assert (tmp_path / "tables" / "small.csv").read_text() != before
+
+
+@pytest.mark.parametrize("name", ["corr", "preserve", "preserve-artifact", "knative", "static"])
+def test_totals_are_those_of_the_slow_way(name: str, small: Path) -> None:
+    scenario = load_scenario(small)
+    workload = scenario.make_workload("test")
+    policy = make_fitted_policy(name, scenario.cluster, workload)
+    totals = play_totals(workload, policy)
+    figures = [result.figures for result in play_windows(workload, scenario.cluster, policy, seed=0)]
+    assert len(figures) == 2
+    assert totals.arrived == sum(one["arrived"] for one in figures)
+    assert totals.violations == sum(one["violations"] for one in figures)
+    assert totals.gpu_hours == pytest.approx(sum(one["gpu_hours"] for one in figures), rel=1e-12)
+
+
+def points(*figures: tuple[float, int, float]) -> list[Point]:
+    return [Point("corr", {"headroom": h}, 0, 100, violations, hours) for h, violations, hours in figures]
+
+
+def test_choice() -> None:
+    front = make_front(points((1.0, 5, 1.0), (1.1, 1, 3.0), (1.2, 0, 3.0), (1.3, 0, 4.0)), 0.99)
+    assert front.meets
+    assert front.chosen.parameters == {"headroom": 1.2}  # as cheap, and better
+    front = make_front(points((1.0, 5, 1.0), (1.1, 2, 3.0), (1.2, 2, 2.0)), 0.99)
+    assert not front.meets
+    assert front.chosen.parameters == {"headroom": 1.2}
+    two_seeds = [*points((1.0, 3, 1.0), (1.1, 1, 2.0)), *points((1.0, 0, 1.0), (1.1, 1, 4.0))]
+    front = make_front(two_seeds, 0.99)
+    assert front.chosen.parameters == {"headroom": 1.1}
+    assert front.chosen.gpu_hours == 3.0
+
+
+def test_everyone_has_the_same_budget_and_the_default_is_in_it() -> None:
+    names = tunable()
+    assert {"corr", "preserve", "preserve-up-only", "preserve-artifact", "hpa", "static", "feasible"} <= set(
+        names
+    )
+    assert not {"hindsight", "best-static", "preserve-oracle"} & set(names)
+    for name in names:
+        tried = list(configurations(name))
+        assert 2 <= len(tried) <= 16
+        assert sum(is_default(name, parameters) for parameters in tried) == (name != "static")
+    assert is_default("preserve-up-only", {"headroom": 1.0, "lead_s": 0.0})
+
+
+def test_tuned_parameters_by_name(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tuned.yaml"
+    path.write_text(
+        "code:\n  corr:\n    parameters: {headroom: 2.5}\n    attainment: 0.9\n    gpu_hours: 1.0\n"
+    )
+    monkeypatch.setattr(baselines.tuned, "FILE", path)
+    scenario = load_scenario("code")
+    workload = scenario.make_workload("test")
+    policy: Any = make_fitted_policy("corr-tuned", scenario.cluster, workload)
+    assert (policy.name, policy.headroom) == ("corr-tuned", 2.5)
+    with pytest.raises(
+        InputError, match=r"'rate-tuned': no tuned parameters for scenario 'code'; .* corr-tuned"
+    ):
+        make_fitted_policy("rate-tuned", scenario.cluster, workload)
+    chat = load_scenario("chat")
+    with pytest.raises(
+        InputError, match="'corr-tuned': no tuned parameters for a workload without a scenario"
+    ):
+        make_fitted_policy("corr-tuned", chat.cluster, workload)
+
+
+def test_committed_parameters_are_taken() -> None:
+    """Every entry names parameters that the policy is tuned over, with values that were tried."""
+    for policies in baselines.tuned.read_tuned().values():
+        for name, entry in policies.items():
+            assert entry["parameters"] in [dict(tried) for tried in configurations(name)], name
+            assert set(entry) == {"parameters", "attainment", "gpu_hours", "meets"}
+            assert name in POLICIES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--scenarios: expected some of api-burst"),
+        (["--scenarios", "chatt"], "scenario 'chatt': expected .*did you mean chat"),
+        (["--scenarios", "chat", "--policies", "cor"], "--policies: expected some of .*did you mean corr"),
+        (
+            ["--scenarios", "chat", "--policies", "hindsight"],
+            "--policies: expected some of .*got 'hindsight'",
+        ),
+        (["--scenarios", "chat", "--target", "99"], r"--target: expected a share in \(0, 1\], got 99"),
+        (["--scenarios", "chat", "--jobs", "0"], r"--jobs: expected an integer in \[1, 256\], got 0"),
+        (["--scenarios", "chat", "--seeds", "0"], "--seeds: expected an integer in"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert re.search(message, capsys.readouterr().err)

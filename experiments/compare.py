@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tyro
 from rich.console import Console
 
+from baselines.bounds.kept import FOLDER, file_name, read_bounds
 from experiments.policy_table import WIDTH, explain, policy_table
 from experiments.report import describe
 from experiments.run_records import RunRecords
@@ -22,8 +23,6 @@ from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
 
 PROGRAM = "python -m experiments.compare"
-BOUNDS = Path(__file__).parents[1] / "results" / "bounds"
-"""Bounds of the named scenarios that come with the code."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Options:
     """Folder of the run."""
     baseline: str | None = None
     """Policy that the others are compared with. Default: preserve, if it is in the run."""
-    bounds: Path = BOUNDS
+    bounds: Path = FOLDER
     """Folder of bounds, as python -m experiments.bounds keeps them, for target attainments and scores."""
 
 
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status_of(command)
 
 
-def compare(records: RunRecords, baseline: str | None = None, bounds: Path = BOUNDS) -> pd.DataFrame:
+def compare(records: RunRecords, baseline: str | None = None, bounds: Path = FOLDER) -> pd.DataFrame:
     """The summary of a run; ``experiments.summary.summary`` says which columns it has.
 
     Args:
@@ -69,39 +68,33 @@ def compare(records: RunRecords, baseline: str | None = None, bounds: Path = BOU
     """
     if baseline is None and len(records.episodes) and BASELINE in set(records.episodes["policy"]):
         baseline = BASELINE
-    rows = read_bounds(bounds, records.config.get("split"), records.scenarios)
+    rows = [row for scenario in records.scenarios if (row := _bounds_of(records, scenario, bounds))]
     return summary(records.episodes, records.histograms, baseline=baseline, bounds=pd.DataFrame(rows))
 
 
-def read_bounds(folder: Path, split: str | None, scenarios: Sequence[str]) -> list[dict[str, Any]]:
-    """Bounds of the scenarios' windows, those that there are.
-
-    Raises:
-        InputError: if a file is broken.
-    """
-    rows = []
-    for scenario in scenarios:
-        for path in sorted(folder.glob(f"{scenario}-{split}-*.json"))[:1]:
-            try:
-                row = json.loads(path.read_text(encoding="utf-8"))["row"]
-                names = ("target", "static_gpu_hours", "hindsight_gpu_hours")
-                rows.append({"scenario": scenario} | {name: float(row[name]) for name in names})
-            except (KeyError, TypeError, ValueError):
-                raise InputError(f"{path}: expected bounds of python -m experiments.bounds") from None
-    return rows
+def _bounds_of(records: RunRecords, scenario: str, folder: Path) -> dict[str, Any] | None:
+    """Bounds of the scenario's windows, of the first seed; None if there are none."""
+    path = folder / file_name(scenario, str(records.config.get("split")), 0)
+    if not path.is_file():
+        return None
+    row = {"scenario": scenario} | read_bounds(path).row
+    windows = records.episodes.loc[records.episodes["scenario"] == scenario, "window"].nunique()
+    if row["windows"] != windows:  # bounds are totals of all
+        row |= {"static_gpu_hours": np.nan, "hindsight_gpu_hours": np.nan}
+    return row
 
 
 def write(records: RunRecords, table: pd.DataFrame) -> None:
-    """Write ``summary.csv`` and ``table.txt``."""
-    _write(records.folder / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
+    """Write ``table.txt`` and, last, ``summary.csv``."""
     _write(records.folder / "table.txt", as_text(records, table))
+    _write(records.folder / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
 def write_report(records: RunRecords, table: pd.DataFrame) -> None:
     """Write ``figures/*.svg`` and ``report.html``.
 
     Raises:
-        InputError: if the extra ``report`` is not installed.
+        InputError: after the figures, if the extra ``report``, which the page needs, is not installed.
     """
     # Here, so that workers, which import the module of the command too, do without matplotlib.
     from experiments.report_data import scenario_data
@@ -110,9 +103,9 @@ def write_report(records: RunRecords, table: pd.DataFrame) -> None:
 
     folder = records.folder / "figures"
     folder.mkdir(exist_ok=True)
-    data = {name: scenario_data(records, table, name) for name in dict.fromkeys(table["scenario"])}
+    data = {str(name): scenario_data(records, table, str(name)) for name in dict.fromkeys(table["scenario"])}
     for name, of_scenario in data.items():
-        draw(of_scenario, str(name), folder)
+        draw(of_scenario, name, folder)
     _write(records.folder / "report.html", page(records, table, data))
 
 

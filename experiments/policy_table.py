@@ -14,14 +14,14 @@ from experiments.summary import MARGIN
 WIDTH = 130
 """Columns that the table takes at most, but for policies with long names."""
 
-# Heading, column of the summary, factor to the shown unit, format.
+# Heading, column of the summary, factor to the shown unit, format (empty: three digits).
 _PLAIN: tuple[tuple[str, str, float, str], ...] = (
     ("TTFT\nP50 s", "ttft_p50_s", 1.0, ".2f"),
     ("\nP99 s", "ttft_p99_s", 1.0, ".2f"),
     ("TPOT\nP99 ms", "tpot_p99_s", 1000.0, ".0f"),
     ("E2E/tok\nP99 ms", "normalized_latency_p99_s", 1000.0, ".0f"),
-    ("\nUSD", "cost_usd", 1.0, ".0f"),
-    ("\nkWh", "energy_kwh", 1.0, ".0f"),
+    ("\nUSD", "cost_usd", 1.0, ""),
+    ("\nkWh", "energy_kwh", 1.0, ""),
     ("Scal-\nings", "scaling_actions", 1.0, ".0f"),
     ("\nScore", "score", 1.0, ".2f"),
 )
@@ -82,7 +82,7 @@ def _attainment(row: dict[Any, Any]) -> str:
     if np.isnan(row["slo_attainment_low"]):
         return text
     low, high = (min(100 * row[f"slo_attainment_{end}"], 100.0) for end in ("low", "high"))
-    return f"{text}[{low:5.2f},{high:6.2f}]"
+    return f"{text}[{low:.2f},{high:.2f}]"
 
 
 def _hours(row: dict[Any, Any]) -> str:
@@ -93,14 +93,18 @@ def _hours(row: dict[Any, Any]) -> str:
 
 def _change(row: dict[Any, Any]) -> str:
     if row["policy"] == row["baseline"]:
-        return "0    "
-    if np.isnan(row["gpu_hours_change"]):
-        return "-"
-    text = f"{100 * row['gpu_hours_change']:+.1f}"
-    if not np.isnan(row["gpu_hours_change_low"]):
-        text += f" [{100 * row['gpu_hours_change_low']:+.1f},{100 * row['gpu_hours_change_high']:+.1f}]"
+        return "0 "
+    change, low, high = (100 * row[f"gpu_hours_change{end}"] for end in ("", "_low", "_high"))
+    if np.isnan(change):
+        return "- "
+    places = 1 if max(abs(change), abs(high)) < 100.0 else 0
+    text = f"{change:+.{places}f}"
+    if not np.isnan(low):
+        text += f" [{low:+.{places}f},{high:+.{places}f}]"
     return text + ("=" if row["non_inferior"] and not pd.isna(row["non_inferior"]) else " ")
 
 
 def _number(value: float, form: str) -> str:
-    return "-" if np.isnan(value) else format(value, form)
+    if np.isnan(value):
+        return "-"
+    return format(value, form or f".{2 if value < 10.0 else 1 if value < 100.0 else 0}f")

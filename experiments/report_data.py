@@ -99,16 +99,15 @@ def _time_lines(
     records: RunRecords, scenario: str, policies: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Time lines of each window, and the quality of each distinct forecast."""
-    tables = {policy: records.timeline(scenario, policy) for policy in policies}
-    present = {name: table for name, table in tables.items() if table is not None}
+    present = {name: table for name in policies if (table := records.timeline(scenario, name)) is not None}
     windows: list[dict[str, Any]] = []
     forecasts: dict[bytes, dict[str, Any]] = {}
     numbers = sorted({int(w) for table in present.values() for w in table["window"].unique()})
     for number in numbers:
         parts = {
-            name: part
+            name: rows
             for name, lines in present.items()
-            if len(part := lines[lines["window"] == number].reset_index(drop=True))
+            if len(rows := lines[lines["window"] == number].reset_index(drop=True))
         }
         first = next(iter(parts.values()))
         time_s = first["time_s"].to_numpy(np.float64)

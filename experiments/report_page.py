@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -41,7 +41,7 @@ def page(records: RunRecords, summary: pd.DataFrame, data: Mapping[str, Mapping[
     )
     scenarios = [str(name) for name in dict.fromkeys(summary["scenario"])] if len(summary) else []
     return environment.get_template("report.html").render(
-        title=records.folder.resolve().name,
+        title=_title(scenarios),
         standings=standings(summary),
         baseline=_baseline(summary),
         scenarios=[_heading(summary, name) for name in scenarios],
@@ -80,6 +80,11 @@ def standings(summary: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (-(row["score"] or 0.0) if bounded else 0.0, row["rank"]))
+
+
+def _title(scenarios: Sequence[str]) -> str:
+    """Not the folder's name: equal runs have equal reports."""
+    return scenarios[0] if len(scenarios) == 1 else f"{len(scenarios)} scenarios"
 
 
 def _heading(summary: pd.DataFrame, scenario: str) -> dict[str, Any]:

@@ -43,11 +43,14 @@ class RunRecords:
     def episodes(self) -> pd.DataFrame:
         """One row per scenario, policy, seed and window: the figures of ``experiments.metrics.summarize``."""
         path = self.folder / "episodes.csv"
+        columns = ("scenario", "policy", "seed", "window", "arrived", "violations", "gpu_hours")
         try:
-            episodes = pd.read_csv(path)
+            episodes = pd.read_csv(path, float_precision="round_trip")
+        except pd.errors.EmptyDataError:  # every cell failed
+            return pd.DataFrame(columns=list(columns))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
-        missing = {"scenario", "policy", "seed", "window", "slo_attainment", "gpu_hours"} - set(episodes)
+        missing = set(columns) - set(episodes)
         if missing:
             raise InputError(f"{path}: expected a column {min(missing)!r}")
         return episodes

@@ -149,12 +149,16 @@ def _absolute(
         "windows": len(windows),
     }
     counts = _cells(rows, ("violations", "arrived"), seeds, windows, policies)
-    totals = counts.sum(axis=(0, 1))
-    attainment = 1.0 - totals[:, 0] / totals[:, 1]
-    _put(frame, "slo_attainment", Estimate.of(counts, miss_statistic), lambda x: 1.0 - np.exp(x))
-    frame["slo_attainment"] = attainment
+    missed, arrived = counts.sum(axis=(0, 1)).T
+    estimate = Estimate.of(counts, miss_statistic)
+    # The interval is around what was found; where none was missed, around half a request.
+    found = np.where(missed > 0.0, missed / arrived, np.exp(estimate.value))
+    _put(
+        frame, "slo_attainment", estimate, lambda x: 1.0 - np.minimum(found * np.exp(x - estimate.value), 1.0)
+    )
+    frame["slo_attainment"] = 1.0 - missed / arrived
     for name in ("slo_attainment_high", "slo_attainment_days_high"):
-        frame[name] = np.where(np.isnan(frame[name]), np.nan, np.maximum(frame[name], attainment))
+        frame[name] = np.where((missed == 0.0) & ~np.isnan(frame[name]), 1.0, frame[name])
     for name in [name for name in TOTALS if name in rows]:
         cells = _cells(rows, (name,), seeds, windows, policies)
         estimate = Estimate.of(cells, lambda totals: totals[:, 0] / len(seeds))

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.compare import as_text, compare, main, read_bounds, write_report
+from baselines.bounds.kept import KeptBounds, file_name
+from experiments.compare import as_text, compare, main, write_report
 from experiments.latency_histogram import Histogram
 from experiments.policy_table import WIDTH, explain, policy_table
 from experiments.report_data import POINTS, SHARES, scenario_data, significant, sweeps
@@ -192,16 +193,37 @@ def test_command_compares_with_any_policy(tmp_path: Path, capsys: pytest.Capture
     assert "expected the configuration of a run" in capsys.readouterr().err
 
 
-def test_bounds_are_those_of_the_split(tmp_path: Path) -> None:
-    row = {"target": 0.95, "static_gpu_hours": 9.0, "hindsight_gpu_hours": 3.0, "seconds": 1.0}
-    (tmp_path / "chat-test-seed0.json").write_text(json.dumps({"row": row}), encoding="utf-8")
-    (tmp_path / "chat-week-test-seed0.json").write_text("{}", encoding="utf-8")
-    del row["seconds"]
-    assert read_bounds(tmp_path, "test", ["chat", "code"]) == [{"scenario": "chat", **row}]
-    assert read_bounds(tmp_path, "validation", ["chat"]) == []
-    assert read_bounds(tmp_path / "none", "test", ["chat"]) == []
-    with pytest.raises(InputError, match=r"chat-week-test-seed0\.json: expected bounds"):
-        read_bounds(tmp_path, "test", ["chat-week"])
+def test_bounds_are_those_of_the_split_and_of_all_windows(records: RunRecords, tmp_path: Path) -> None:
+    row = {"target": 0.5, "static_gpu_hours": 900.0, "hindsight_gpu_hours": 100.0, "windows": 2}
+    for scenario, windows in (("api-burst", 3), ("chat", 2)):
+        KeptBounds(row | {"windows": windows}, "", (), 10.0, ()).write(
+            tmp_path / file_name(scenario, "test", 0)
+        )
+    table = compare(records, bounds=tmp_path).set_index(["scenario", "policy"])
+    assert (table["target"] == 0.5).all()
+    chat = table.loc["chat"]
+    # Best static and hindsight played there, so the table of bounds gives no more than the target.
+    ends = [chat.loc[name, "gpu_hours"] for name in ("best-static", "hindsight")]
+    assert chat.loc["hpa", "score"] == pytest.approx(
+        (ends[0] - chat.loc["hpa", "gpu_hours"]) / (ends[0] - ends[1])
+    )
+    records.config["split"] = "validation"
+    assert (compare(records, bounds=tmp_path)["target"] == 0.99).all()
+    records.config["split"] = "test"
+    (tmp_path / file_name("chat", "test", 0)).write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"chat-test-seed0\.json: expected bounds"):
+        compare(records, bounds=tmp_path)
+
+
+def test_bounds_of_other_windows_give_no_score(tmp_path: Path) -> None:
+    records = RunRecords(write_run(tmp_path, scenarios=1, policies=1, seeds=2))
+    path = tmp_path / file_name("api-burst", "test", 0)
+    row = {"target": 0.5, "static_gpu_hours": 900.0, "hindsight_gpu_hours": 100.0, "windows": 2}
+    KeptBounds(row, "", (), 10.0, ()).write(path)
+    (hours,), (score,) = (compare(records, bounds=tmp_path)[name] for name in ("gpu_hours", "score"))
+    assert score == pytest.approx((900.0 - hours) / 800.0)
+    KeptBounds(row | {"windows": 3}, "", (), 10.0, ()).write(path)
+    assert compare(records, bounds=tmp_path)["score"].isna().all()
 
 
 def test_says_which_extra_is_missing(

@@ -123,13 +123,13 @@
         { heading: "Policy", text: true, value: (k) => rows.policy[k] },
         { heading: "Target met", down: true, value: (k) => Number(rows.meets_target[k]), html: (k) => (rows.meets_target[k] ? "yes" : "no") },
         ranged("SLO met, %", "slo_attainment", 100, 3),
-        ranged("GPU-hours", "gpu_hours", 1, 1),
+        ranged("GPU-hours", "gpu_hours", 1, 2),
         ranged("GPU-hours to baseline, %", "gpu_hours_change", 100, 1, true),
         ranged("SLO met to baseline, points", "slo_attainment_difference", 100, 3, true),
         plain("Score", "score", 1, 2, true),
         ranged("TTFT P50, s", "ttft_p50_s", 1, 3), ranged("TTFT P99, s", "ttft_p99_s", 1, 2),
         ranged("TPOT P99, ms", "tpot_p99_s", 1000, 1), ranged("E2E per token P99, ms", "normalized_latency_p99_s", 1000, 1),
-        plain("USD", "cost_usd", 1, 0), plain("kWh", "energy_kwh", 1, 0), plain("Times scaled", "scaling_actions", 1, 0),
+        plain("USD", "cost_usd", 1, 1), plain("kWh", "energy_kwh", 1, 1), plain("Times scaled", "scaling_actions", 1, 0),
       ].filter((column) => rows.policy.some((_, k) => (column.value(k) ?? null) !== null));
       // The name first: it stays in sight when the table is scrolled.
       columns.splice(0, 2, columns[1], columns[0]);

@@ -39,9 +39,10 @@ def policy_table(summary: pd.DataFrame) -> Table:
     compared = "gpu_hours_change" in summary
     table.add_column("\n#", justify="right", no_wrap=True)
     table.add_column("\nPolicy", no_wrap=True)
-    headings = ["SLO met %\n[95 %]", "GPU-hours\n± 95 %"]
+    several = bool(summary["gpu_hours_low"].notna().any())
+    headings = [f"SLO met %\n{'[95 %]' * several}", f"GPU-hours\n{'± 95 %' * several}"]
     if compared:
-        headings.append(f"GPU-hours % to\n{_baseline(summary)} [95 %]")
+        headings.append(f"GPU-hours % to\n{_baseline(summary)}{' [95 %]' * several}")
     for heading in (*headings, *(heading for heading, *_ in plain)):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summary.sort_values("rank").to_dict("records"):
@@ -81,8 +82,8 @@ def _attainment(row: dict[Any, Any]) -> str:
     text = f"{100 * row['slo_attainment']:.2f}{' ' if row['meets_target'] else '*'}"
     if np.isnan(row["slo_attainment_low"]):
         return text
-    low, high = (min(100 * row[f"slo_attainment_{end}"], 100.0) for end in ("low", "high"))
-    return f"{text}[{low:.2f},{high:.2f}]"
+    low, high = (f"{100 * row[f'slo_attainment_{end}']:.2f}" for end in ("low", "high"))
+    return f"{text}[{low},{high.replace('100.00', '100')}]"
 
 
 def _hours(row: dict[Any, Any]) -> str:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from experiments.compare import as_text, compare, show
 from experiments.evaluate import Cell
 from experiments.latency_histogram import Histogram
 from experiments.metrics import (
@@ -27,9 +28,8 @@ from experiments.metrics import (
 )
 from experiments.options import Options
 from experiments.plan import make_plan
-from experiments.progress import CellProgress, outcome
-from experiments.compare import as_text, compare, show
 from experiments.policy_table import policy_table
+from experiments.progress import CellProgress, outcome
 from experiments.report import describe, episodes_table
 from experiments.run_records import RunRecords
 from preserve_gym import InstanceConfig, LatencyLaw
@@ -137,7 +137,7 @@ def as_run(tmp_path: Path) -> AsRun:
         for row in table.to_dict("records"):
             path = tmp_path / f"cells/{row['scenario']}/{row['policy']}/seed{row['seed']}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            latencies = {name: latency for name in ("ttft_s", "tpot_s", "normalized_latency_s")}
+            latencies = dict.fromkeys(("ttft_s", "tpot_s", "normalized_latency_s"), latency)
             window = {"window": row["window"], "latency": latencies}
             path.write_text(json.dumps({"windows": [window]}), encoding="utf-8")
         records = RunRecords(tmp_path)

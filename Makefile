@@ -62,11 +62,11 @@ $(CREATED):
 
 $(INSTALLED_RUN): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing preserve_gym into $(VENV) (once)"
-	$(PIP) install --quiet -c constraints.txt --editable .
+	$(PIP) install --quiet -c constraints.txt --editable '.[report]'
 	@touch $@
 
 # The development installation contains the other one, so it writes both stamps.
 $(INSTALLED_DEV): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing preserve_gym with its extras and the development tools into $(VENV) (once)"
-	$(PIP) install --quiet -c constraints.txt --editable '.[dev,rl,forecast,text]'
+	$(PIP) install --quiet -c constraints.txt --editable '.[dev,rl,forecast,text,report]'
 	@touch $(INSTALLED_RUN) $@

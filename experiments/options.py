@@ -36,6 +36,8 @@ class Options:
     """Policies to compare; static-N has N instances, static as many as the busiest window needs; NAME-tuned
     has the parameters tuned for the scenario; file.py:Class is one of your own. Default: static, reactive,
     hpa, preserve and preserve-up-only."""
+    baseline: str | None = None
+    """Policy that the others are compared with. Default: preserve, if it plays."""
     router: str | None = None
     """Router of all policies, in place of their own."""
     seeds: int | None = None

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.intervals import change, share
 from experiments.paper_calibration import (
     CALIBRATIONS,
     PUBLISHED,
@@ -22,6 +21,7 @@ from experiments.paper_calibration import (
     Calibration,
     figures,
 )
+from experiments.statistics import change, share
 from experiments.tables import plain_console, show
 from preserve_gym import Trace, simulate
 from preserve_gym.command_line import parse, status_of

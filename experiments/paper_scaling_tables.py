@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.intervals import change, interval, share
+from experiments.statistics import change, interval, share
 
 REFERENCES = ("reactive", "hybrid")
 """Gains are over these, on the same requests; over the hybrid one with the same knowledge."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,7 @@ class Plan:
         router: in place of the policies' own; None: their own.
         windows: numbers of those that are played; None: all.
         save: which tables of each cell are kept: ``timelines``, ``intervals`` or ``requests``.
+        baseline: label of the policy that the others are compared with; None: the usual one, if it plays.
         config: what decides the result, for ``config.yaml``.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     router: str | None
     windows: tuple[int, ...] | None
     save: str
+    baseline: str | None
     config: dict[str, Any]
 
     @cached_property
@@ -124,8 +126,20 @@ def make_plan(options: Options) -> Plan:
         router=options.router,
         windows=options.windows,
         save=options.save or "timelines",
+        baseline=_checked_baseline(options.baseline, policies),
         config=_config(options, settings, policies, seeds),
     )
+
+
+def _checked_baseline(name: str | None, policies: Mapping[str, Sequence[str]]) -> str | None:
+    if name is None:
+        return None
+    label = Cell("", name, 0).label
+    labels = {Cell("", policy, 0).label for played in policies.values() for policy in played}
+    if label not in labels:
+        hint = did_you_mean(label, sorted(labels))
+        raise InputError(f"--baseline: expected a policy that plays, got {name!r}{hint}")
+    return label
 
 
 def jobs_of(options: Options, plan: Plan) -> int:

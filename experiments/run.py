@@ -11,14 +11,16 @@ from typing import Any
 
 from rich.console import Console
 
+from experiments.compare import as_text, compare, show, write, write_report
 from experiments.evaluate import Cell
-from experiments.folder import SUMMARY, CorruptCellError, RunFolder
+from experiments.folder import CorruptCellError, RunFolder
 from experiments.options import PAPERS, PROGRAM, Options, parse, to_keep
 from experiments.plan import Plan, jobs_of, make_plan
 from experiments.pool import WorkerDiedError, run_pieces
 from experiments.progress import CellProgress, outcome
 from experiments.replay import replay
-from experiments.report import as_text, episodes_table, show, summary_of
+from experiments.report import episodes_table
+from experiments.run_records import RunRecords
 from preserve_gym.command_line import complain
 from preserve_gym.errors import InputError
 
@@ -136,14 +138,8 @@ def _finish(plan: Plan, folder: RunFolder) -> int:
     records = [_read(folder, cell) for cell in plan.cells]
     episodes = episodes_table(records)
     folder.write("episodes.csv", episodes.to_csv(index=False, lineterminator="\n"))
-    folder.write("table.txt", as_text(plan.config, episodes))
     folder.write_config(plan.config | _known_afterwards(records))
-    folder.write(SUMMARY, summary_of(episodes).to_csv(index=False, lineterminator="\n"))
-    output = Console()
-    if output.is_terminal:
-        show(output, plan.config, episodes)
-    else:
-        print(as_text(plan.config, episodes), end="")
+    _compare(folder, plan)
     print(f"Results: {folder.path}")
     failed = [record for record in records if record["error"] is not None]
     for record in failed:
@@ -155,6 +151,25 @@ def _finish(plan: Plan, folder: RunFolder) -> int:
     if failed:
         complain(f"{len(failed)} of {len(records)} cells failed; --resume {folder.path} plays them again")
     return 1 if failed else 0
+
+
+def _compare(folder: RunFolder, plan: Plan) -> None:
+    """Write statistics, figures and the report, and print the table."""
+    records = RunRecords(folder.path)
+    # All its cells may have failed.
+    baseline = plan.baseline if plan.baseline in set(records.episodes["policy"]) else None
+    table = compare(records, baseline)
+    try:
+        write_report(records, table)
+    except InputError as error:  # the extra is not installed: all else is there
+        complain(f"report.html is left out: {error}")
+    output = Console()
+    if output.is_terminal:
+        show(output, records, table)
+    else:
+        print(as_text(records, table), end="")
+    # The last one: with it a run is complete.
+    write(records, table)
 
 
 def _known_afterwards(records: Sequence[Record]) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def test_the_run_folder_is_complete(run_folder: Path) -> None:
     kinds = ("requests", "intervals", "timelines")
     names = {f"{kind}/tiny/{policy}/seed0.parquet" for kind in kinds for policy in POLICIES}
     names |= {f"cells/tiny/{policy}/seed0.json" for policy in POLICIES}
-    tables = {"episodes.csv", "summary.csv", "table.txt"}
+    figures = ("front", "time", "latencies", "instances", "forecasts")
+    names |= {f"figures/tiny-{figure}.svg" for figure in figures}
+    tables = {"episodes.csv", "summary.csv", "table.txt", "report.html"}
     assert set(files(run_folder)) == names | tables | {"config.yaml", "options.yaml"}
     assert [p.name for p in run_folder.parent.iterdir()] == ["run"]
     timings = pd.read_csv(run_folder / "timings.csv")
@@ -204,8 +206,21 @@ def test_several_seeds_give_means_and_spreads(
     assert [p.name for p in out.rglob("*.parquet")] == ["seed0.parquet"]
     captured = capsys.readouterr()
     assert "±" in captured.out
-    assert "mean ± standard deviation of seeds 0 to 1" in captured.out
+    assert "seeds 0 to 1" in captured.out
     assert "[2/2] tiny, static-3, seed 1" in captured.err
+
+
+def test_any_policy_that_plays_may_be_the_baseline(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--trace", str(trace), "--policies", "static-3", "static-6", "--jobs", "1"]
+    assert main([*arguments, "--baseline", "static-3", "--out", str(tmp_path / "out")]) == 0
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("policy")
+    assert summary["gpu_hours_change"].to_dict() == pytest.approx({"static-3": 0.0, "static-6": 1.0})
+    capsys.readouterr()
+    assert main([*arguments, "--baseline", "static-33", "--out", str(tmp_path / "none")]) == 2
+    assert "--baseline: expected a policy that plays, got 'static-33'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_folder_in_use_is_not_touched(

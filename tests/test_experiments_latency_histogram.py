@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.latency_histogram import BINS, Histogram, centres_s, edges_s, percentiles
+from experiments.latency_histogram import BINS, Histogram, edges_s, percentiles
 from preserve_gym.errors import InputError
 
-HALF_A_BIN = 2.0 ** (0.5 / 64) - 1.0
+A_BIN = 2.0 ** (1 / 64) - 1.0
 
 
 @given(
@@ -27,7 +27,14 @@ def test_percentiles_of_pools_agree_with_numpy(seed: int, sizes: list[int], q: f
     if len(values) == 0:
         assert np.isnan(pooled.percentile(q))
     else:
-        assert pooled.percentile(q) == pytest.approx(np.percentile(values, q), rel=HALF_A_BIN + 1e-9)
+        assert pooled.percentile(q) == pytest.approx(np.percentile(values, q), rel=A_BIN)
+
+
+def test_one_latency_lies_in_the_middle_of_its_bin_and_many_are_spread_over_it() -> None:
+    assert Histogram.of([1.0]).percentile(99.0) == pytest.approx(2.0 ** (0.5 / 64))
+    values = 2.0 ** (np.arange(1000) / 1000 / 64)
+    for q in (10.0, 50.0, 99.0):
+        assert Histogram.of(values).percentile(q) == pytest.approx(np.percentile(values, q), rel=2e-5)
 
 
 def test_sums_pool_exactly() -> None:
@@ -40,7 +47,7 @@ def test_bins_are_where_they_are_said_to_be() -> None:
     edges = edges_s()
     assert (edges[0], edges[64], edges[-1]) == (2.0**-14, 2.0**-13, 2.0**18)
     np.testing.assert_allclose(edges[1:] / edges[:-1], 1.0109, atol=1e-4)
-    inside = Histogram.of(centres_s())
+    inside = Histogram.of(np.sqrt(edges[1:] * edges[:-1]))
     np.testing.assert_array_equal(inside.counts, np.ones(BINS))
     powers = np.exp2(np.arange(-14, 18))  # exact, so on the edge of the bin that begins there
     np.testing.assert_array_equal(np.flatnonzero(Histogram.of(powers).counts), 64 * np.arange(32))

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 
+from experiments.compare import as_text, compare, show
 from experiments.evaluate import Cell
+from experiments.latency_histogram import Histogram
 from experiments.metrics import (
     normalized_latency_s,
     per_interval,
@@ -21,8 +28,10 @@ from experiments.metrics import (
 )
 from experiments.options import Options
 from experiments.plan import make_plan
+from experiments.policy_table import policy_table
 from experiments.progress import CellProgress, outcome
-from experiments.report import as_text, describe, episodes_table, policy_table, show, summary_of
+from experiments.report import describe, episodes_table
+from experiments.run_records import RunRecords
 from preserve_gym import InstanceConfig, LatencyLaw
 from preserve_gym.config import PowerConfig
 
@@ -104,6 +113,7 @@ def test_per_interval(requests: pd.DataFrame) -> None:
     np.testing.assert_allclose(columns["ttft_mean_s"], [0.5, 0.25, 4.0, NAN])
 
 
+AsRun = Callable[[pd.DataFrame], tuple[RunRecords, pd.DataFrame]]
 CONFIG = make_plan(Options(policies=("static-2",))).config
 
 
@@ -116,27 +126,45 @@ def episodes(*figures: dict[str, float], policy: str = "hpa") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_table_gives_the_mean_and_the_spread_over_seeds(requests: pd.DataFrame) -> None:
+@pytest.fixture
+def as_run(tmp_path: Path) -> AsRun:
+    """The records of a run with such episodes, and their summary."""
+
+    def make(table: pd.DataFrame) -> tuple[RunRecords, pd.DataFrame]:
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+        table.to_csv(tmp_path / "episodes.csv", index=False)
+        latency = Histogram.of([0.5, 1234.5]).to_mapping()
+        for row in table.to_dict("records"):
+            path = tmp_path / f"cells/{row['scenario']}/{row['policy']}/seed{row['seed']}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            latencies = dict.fromkeys(("ttft_s", "tpot_s", "normalized_latency_s"), latency)
+            window = {"window": row["window"], "latency": latencies}
+            path.write_text(json.dumps({"windows": [window]}), encoding="utf-8")
+        records = RunRecords(tmp_path)
+        return records, compare(records)
+
+    return make
+
+
+def test_table_gives_means_and_intervals_over_seeds(requests: pd.DataFrame, as_run: AsRun) -> None:
     first = summarize(requests, TOTALS, 3600.0, INSTANCE)
     second = summarize(requests.iloc[:2], TOTALS | {"instance_s": 10_800.0}, 3600.0, INSTANCE)
-    text = as_text(CONFIG, episodes(first, second))
-    assert "75.00" in text
-    assert "±35.36" in text
-    assert "2.5" in text
-    assert "±0.7" in text
-    assert "3.8" in text  # USD
-    assert "±1.1" in text
-    single = as_text(CONFIG, episodes(second))
+    text = as_text(*as_run(episodes(first, second)))
+    assert "66.67*[" in text  # of all requests, 4 of 6
+    assert "2.50 ±6.35" in text  # 12.7 standard errors of two seeds
+    assert "3.75" in text  # USD
+    single = as_text(*as_run(episodes(second)))
     assert "±" not in single
     assert "100.00" in single
+    assert "One seed: no intervals" in " ".join(single.split())
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
-def test_what_is_not_known_of_power_and_price_is_left_out(requests: pd.DataFrame) -> None:
+def test_what_is_not_known_of_power_and_price_is_left_out(requests: pd.DataFrame, as_run: AsRun) -> None:
     instance = replace(INSTANCE, power=None, usd_per_gpu_hour=None)
-    summary = summarize(requests, TOTALS, 3600.0, instance)
-    assert not {"energy_kwh", "cost_usd"} & set(summary)
-    assert "USD" not in as_text(CONFIG, episodes(summary))
+    figures = summarize(requests, TOTALS, 3600.0, instance)
+    assert not {"energy_kwh", "cost_usd"} & set(figures)
+    assert "USD" not in as_text(*as_run(episodes(figures)))
 
 
 def test_the_table_says_which_workload_it_is_about() -> None:
@@ -149,17 +177,18 @@ def test_the_table_says_which_workload_it_is_about() -> None:
     assert about.startswith("synthetic-code (service scale 0.05) x2, seed 0: 9 requests in 2.0 h.")
 
 
-def test_table_fits_a_terminal_and_loses_no_figure_in_a_narrow_one(requests: pd.DataFrame) -> None:
-    figures = summarize(requests, TOTALS, 3600.0, INSTANCE) | {"ttft_p99_s": 1234.5}
-    shown = episodes(figures, policy="preserve-up-only")
-    assert Console(width=200).measure(policy_table(shown)).maximum <= 80
+def test_table_loses_no_figure_in_a_narrow_terminal(requests: pd.DataFrame, as_run: AsRun) -> None:
+    records, summary = as_run(
+        episodes(summarize(requests, TOTALS, 3600.0, INSTANCE), policy="preserve-up-only")
+    )
+    assert Console(width=200).measure(policy_table(summary)).maximum <= 130
     stream = io.StringIO()
-    show(Console(file=stream, width=40), CONFIG, shown)
+    show(Console(file=stream, width=40), records, summary)
     assert "preserve-up-only" in stream.getvalue()
-    assert "1234.50" in stream.getvalue()
+    assert re.search(r"1\d{3}\.\d\d", stream.getvalue())
 
 
-def test_episodes_and_means_leave_out_cells_that_failed() -> None:
+def test_episodes_leave_out_cells_that_failed(tmp_path: Path) -> None:
     def record(policy: str, seed: int, costs: tuple[float, ...]) -> dict[str, Any]:
         windows = [
             {"window": k, "start_s": 60.0 * k, "figures": {"arrived": 9, "gpu_hours": cost}}
@@ -173,13 +202,11 @@ def test_episodes_and_means_leave_out_cells_that_failed() -> None:
         "scenario", "policy", "seed", "window", "start_s", "arrived", "gpu_hours"
     ]  # fmt: skip
     assert table["gpu_hours"].tolist() == [1.0, 2.0, 3.0, 6.0]
-    (row,) = summary_of(table).to_dict("records")
-    assert row == {
-        "scenario": "chat", "policy": "hpa", "seeds": 2, "windows": 2, "arrived": 9.0, "gpu_hours": 3.0
-    }  # fmt: skip
-    nothing = episodes_table(records[2:])
-    assert summary_of(nothing).to_dict("records") == []
-    assert as_text(CONFIG, nothing) == ""
+    episodes_table(records[2:]).to_csv(tmp_path / "episodes.csv", index=False)
+    (tmp_path / "config.yaml").write_text("{}", encoding="utf-8")
+    nothing = RunRecords(tmp_path)
+    assert compare(nothing).to_dict("records") == []
+    assert as_text(nothing, compare(nothing)) == ""
 
 
 @pytest.mark.parametrize("terminal", [True, False])

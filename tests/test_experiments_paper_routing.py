@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.intervals import interval
 from experiments.paper_calibration import (
     CALIBRATIONS,
     GPU_ONLY,
@@ -32,6 +31,7 @@ from experiments.paper_routing import (
     routing_table,
     run_rows,
 )
+from experiments.statistics import interval
 from preserve_gym import InputError
 
 CELL = ("rate_rps", "router", "lengths", "served_as_true")

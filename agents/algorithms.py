@@ -117,8 +117,8 @@ def save_learner(model: Any, path: Path, **more: float) -> None:
     import numpy as np
     import torch
 
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (the generator that SB3 draws from)
-    assert kind == "MT19937"
+    random: Any = np.random.get_state()  # noqa: NPY002  (the generator that SB3 draws from)
+    _, keys, position, has_gauss, gauss = random
     state = {
         "parameters": model.get_parameters(),
         "num_timesteps": int(model.num_timesteps),

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from agents.sb3_vec_env import SB3VecEnv
-from agents.scaling_control import Control, Memory, Site
-from preserve_gym.envs.scale_task import ScaleTask
-from preserve_gym.envs.vector import TaskVectorEnv
+from agents.scaling_control import Control, Memory
 
 _MASKS = "action_masks"
 
@@ -35,7 +33,7 @@ class ControlledVecEnv(VecEnvWrapper):
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every environment."""
-        observations = self.venv.reset()
+        observations: Any = self.venv.reset()
         self._memory = self.control.begin(self.num_envs)
         self.control.restart(self._memory, np.arange(self.num_envs), self._rng)
         self._seen = self.control.observe(observations, self._memory)
@@ -49,6 +47,7 @@ class ControlledVecEnv(VecEnvWrapper):
         self,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Step; see ``SB3VecEnv``."""
+        observations: Any
         observations, rewards, dones, infos = self.venv.step_wait()
         ended = dones.nonzero()[0]
         if len(ended):
@@ -79,11 +78,3 @@ class ControlledVecEnv(VecEnvWrapper):
     def _mask(self, i: int) -> NDArray[np.bool_]:
         mask: NDArray[np.bool_] = self.control.masks(self._seen, self._memory)[i]
         return mask
-
-
-def site_of(envs: TaskVectorEnv) -> Site:
-    """The environments as a control knows them."""
-    task = envs.task
-    assert isinstance(task, ScaleTask)
-    cluster = task.setting.cluster
-    return Site(task.feature_names, task.low, task.high, cluster.min_instances, cluster.max_instances)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.network import Network
-from agents.scaling_control import CONTROLS, Site, make_control
-from preserve_gym.config import ClusterConfig
+from agents.scaling_control import CONTROLS, make_control, site_of
 from preserve_gym.envs.autoscale import AutoscaleVectorEnv
 from preserve_gym.workload import Workload
-
-WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Violation weights that are tried."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +36,27 @@ class FrontPoint:
 def measure_front(
     network: Network,
     control_name: str,
-    cluster: ClusterConfig,
+    options: Mapping[str, Any],
     workloads: Sequence[Workload],
-    weights: Sequence[float] = WEIGHTS,
-    on_share: Callable[[float], None] | None = None,
+    weights: Sequence[float],
 ) -> list[FrontPoint]:
     """Play the evaluation windows of workloads with each weight, deterministically.
 
     Violations count when they are charged within the window, as in the reward; what is left in the queues at
     its end is not waited for.
+
+    Args:
+        network: of the model.
+        control_name: its control.
+        options: of the environments, ``cluster`` among them, but for workload, action mode and weight.
+        workloads: those whose windows are played.
+        weights: violation weights that the model observes.
     """
     figures = np.zeros((len(weights), 3))  # instance-seconds, violations, arrivals
-    for k, workload in enumerate(workloads):
-
-        def on_part(share: float, done: int = k) -> None:
-            if on_share is not None:
-                on_share((done + share) / len(workloads))
-
-        figures += _play(network, control_name, cluster, workload, weights, on_part)
+    for workload in workloads:
+        figures += _play(network, control_name, options, workload, weights)
     windows = sum(len(workload.evaluation_windows) for workload in workloads)
-    hours = cluster.instance.gpus / 3600.0 / windows
+    hours = options["cluster"].instance.gpus / 3600.0 / windows
     return [
         FrontPoint(float(weight), 1.0 - violations / max(arrived, 1.0), hours * seconds)
         for weight, (seconds, violations, arrived) in zip(weights, figures.tolist(), strict=True)
@@ -67,11 +66,10 @@ def measure_front(
 def _play(
     network: Network,
     control_name: str,
-    cluster: ClusterConfig,
+    options: Mapping[str, Any],
     workload: Workload,
     weights: Sequence[float],
-    on_share: Callable[[float], None],
-) -> np.ndarray:
+) -> NDArray[np.float64]:
     starts_s = workload.evaluation_windows
     pairs = [(k, float(start_s)) for k in range(len(weights)) for start_s in starts_s]
     envs = gym.make_vec(
@@ -79,32 +77,25 @@ def _play(
         num_envs=len(pairs),
         autoreset_mode="SAME_STEP",
         num_threads=1,
-        cluster=cluster,
         workload=workload,
         action_mode=CONTROLS[control_name].action_mode,
+        **options,
     )
     assert isinstance(envs, AutoscaleVectorEnv)
-    site = Site(
-        envs.feature_names, envs.task.low, envs.task.high, cluster.min_instances, cluster.max_instances
-    )
-    control = make_control(control_name, site)
+    control = make_control(control_name, site_of(envs))
     figures, state, memory = np.zeros((len(weights), 3)), None, control.begin(len(pairs))
-    options = [{"start_s": start_s, "violation_weight": float(weights[k])} for k, start_s in pairs]
-    observations, infos = envs.reset(seed=0, options=options)
-    playing, steps = np.ones(len(pairs), np.bool_), 0
-    horizon_s = workload.episode_at(float(starts_s[0])).horizon_s
+    begins = [{"start_s": start_s, "violation_weight": float(weights[k])} for k, start_s in pairs]
+    observations, _ = envs.reset(seed=0, options=begins)
+    playing = np.ones(len(pairs), np.bool_)
     while playing.any():
         seen = control.observe(observations, memory)
         masks = control.masks(seen, memory) if network.masked else None
         actions, state = network.act(seen, state, masks)
-        observations, _, _, truncated, infos = envs.step(control.act(actions, memory))
+        observations, _, _, truncated, _ = envs.step(control.act(actions, memory))
         for i in (truncated & playing).nonzero()[0]:
             totals = envs.ended_totals(int(i))
             figures[pairs[i][0]] += totals["instance_s"], totals["violations"], totals["arrived"]
         playing &= ~truncated
-        steps += 1
-        if steps % 256 == 0:
-            on_share(min(1.0, (float(infos["time_s"][0]) - pairs[0][1]) / horizon_s))
     envs.close()
     return figures
 

@@ -27,6 +27,7 @@ class Hyperparameters:
             logarithm, and the model sees it.
         hidden: units of each hidden layer.
         lstm: units of the LSTM before them; 0: none.
+        router: that the fleet works with.
         learning_rate_falls: linearly, to a fiftieth.
         settings: of the algorithm's class.
     """
@@ -39,6 +40,7 @@ class Hyperparameters:
     hidden: tuple[int, ...]
     learning_rate_falls: bool
     lstm: int = 0
+    router: str = "least-requests"
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -54,7 +56,7 @@ class Hyperparameters:
         for name in values:
             if name not in known:
                 raise InputError(f"{where}: {name}: no such field{did_you_mean(name, known)}")
-        for name in known - {"lstm", "settings"}:
+        for name in known - {"lstm", "router", "settings"}:
             if name not in values:
                 raise InputError(f"{where}: {name}: missing")
         made = cls(

@@ -36,6 +36,7 @@ class Learned(Autoscaler):
 
     Attributes:
         model: a name in ``agents/models``, or the folder of a model.
+        router: None: the one that it was trained with.
         forecast_windows: of the workload.
         violation_weight: that it observes, the dial between cost and attainment; None: the one that its card
             has for its target.
@@ -45,11 +46,14 @@ class Learned(Autoscaler):
     """
 
     model: str
+    router: Any = None
     forecast_windows: int = 3
     violation_weight: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.router is None:
+            object.__setattr__(self, "router", self.saved.card["router"])
         if self.violation_weight is None:
             object.__setattr__(self, "violation_weight", float(self.saved.card["violation_weight"]))
         self._check("violation_weight", "a number in [0, 1e9]", lambda value: 0.0 <= value <= 1e9)

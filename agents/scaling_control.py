@@ -11,6 +11,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from preserve_gym.envs.action import MAX_DELTA
+from preserve_gym.envs.scale_task import ScaleTask
+from preserve_gym.envs.vector import TaskVectorEnv
 from preserve_gym.errors import InputError, did_you_mean
 
 F4 = NDArray[np.float32]
@@ -177,7 +179,8 @@ class MarginControl(Control):
         memory.needs[which] = 0.0
         memory.log_margin[which] = np.log(self.USUAL)
         if rng is not None:
-            memory.log_margin[which] = rng.uniform(*np.log(self.DRAWN), len(which))
+            low, high = np.log(self.DRAWN).tolist()
+            memory.log_margin[which] = rng.uniform(low, high, len(which))
 
     def observe(self, observations: F4, memory: Memory) -> F4:
         """The features of the environment, then ``EXTRAS``."""
@@ -259,3 +262,11 @@ def feature(site: Site, name: str) -> int:
         known = ", ".join(site.feature_names)
         raise InputError(f"feature {name!r}: expected among those of the environment, got {known}")
     return site.feature_names.index(name)
+
+
+def site_of(envs: TaskVectorEnv) -> Site:
+    """The environments as a control knows them."""
+    task = envs.task
+    assert isinstance(task, ScaleTask)
+    cluster = task.setting.cluster
+    return Site(task.feature_names, task.low, task.high, cluster.min_instances, cluster.max_instances)

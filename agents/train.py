@@ -54,6 +54,8 @@ class Options:
     """Train a model of agents/models again, with the settings of its card; other options do not count."""
     save_as: str | None = None
     """Keep the model in agents/models under this name."""
+    threads: int | None = None
+    """That step the environments; none: as many as the process may run on."""
     tensorboard: bool = False
     """Write logs for TensorBoard, too."""
 
@@ -94,7 +96,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             parameters=parameters,
         )
         folder = _new_folder(options.out, f"train-{options.algo}-{load_scenario(options.scenario).name}")
-    training = Training(config, folder, console, options.resume is not None, options.tensorboard)
+    training = Training(
+        config, folder, console, options.resume is not None, options.tensorboard, options.threads
+    )
     console.print(
         f"{config.algorithm} on {config.scenario}, seed {config.seed}, in {folder}", highlight=False
     )
@@ -108,6 +112,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _check(options: Options) -> None:
     if options.steps is not None and options.steps < 1:
         raise InputError(f"--steps: expected an integer >= 1, got {options.steps}")
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads: expected an integer >= 1, got {options.threads}")
     if options.seed < 0:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:

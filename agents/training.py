@@ -19,15 +19,15 @@ from agents.front import FrontPoint, gpu_hours_at, measure_front, weight_at
 from agents.hyperparameters import Hyperparameters
 from agents.network import Network
 from agents.saved_model import SavedModel, load_model
-from agents.scaling_control import CONTROLS
+from agents.scaling_control import CONTROLS, make_control, site_of
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.workload import Workload
 
 CONFIG, CHECKPOINT, EVALUATIONS, MODEL = "config.yaml", "checkpoint.pt", "evaluations.csv", "model"
-WATCHED = (1.0, 4.0, 12.0, 32.0)
+WATCHED = (0.5, 1.5, 5.0, 15.0)
 """Violation weights that are tried during training."""
-FINAL = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+FINAL = (0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0, 30.0)
 """Violation weights that are tried at its end."""
 
 
@@ -87,13 +87,20 @@ class Training:
         console: for what is told.
         resume: go on from the checkpoint.
         tensorboard: write logs for it, too.
+        threads: that step the environments; None: as many as the process may run on.
 
     Raises:
         InputError: if something does not fit, or there is no checkpoint to go on from.
     """
 
     def __init__(
-        self, config: TrainingConfig, folder: Path, console: Console, resume: bool, tensorboard: bool = False
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        console: Console,
+        resume: bool,
+        tensorboard: bool = False,
+        threads: int | None = None,
     ) -> None:
         import torch
 
@@ -111,7 +118,7 @@ class Training:
         if resume:
             # Where it stands decides the seeds of the episodes that follow.
             done = _steps_of(folder)
-        self._envs = self._make_envs(scenario, config.seed, done)
+        self._envs = self._make_envs(scenario, config.seed, done, threads)
         self._model = make_learner(self._algorithm, parameters, self._envs, config.seed)
         if resume:
             self._restore()
@@ -167,14 +174,14 @@ class Training:
             self._save()
             raise
         finally:
+            self._model.logger.close()
             self._envs.close()
 
-    def _make_envs(self, scenario: Scenario, seed: int, done: int) -> Any:
+    def _make_envs(self, scenario: Scenario, seed: int, done: int, threads: int | None) -> Any:
         from stable_baselines3.common.vec_env import VecMonitor
 
-        from agents.controlled_vec_env import ControlledVecEnv, site_of
+        from agents.controlled_vec_env import ControlledVecEnv
         from agents.sb3_vec_env import SB3VecEnv
-        from agents.scaling_control import make_control
 
         parameters = self.config.parameters
         if parameters.control not in CONTROLS:
@@ -182,12 +189,14 @@ class Training:
         vector: Any = gym.make_vec(
             self.config.env_id,
             num_envs=parameters.environments,
-            autoreset_mode="SAME_STEP",  # type: ignore[arg-type]  # its name is accepted, too
+            autoreset_mode="SAME_STEP",
+            num_threads=threads,
             scenario=scenario,
             split="train",
             workload={"horizon_s": float(parameters.episode_s)},
             reward={"violation_weight": parameters.violation_weights},
             action_mode=CONTROLS[parameters.control].action_mode,
+            router=parameters.router,
         )
         envs = SB3VecEnv(vector)
         self.control = make_control(parameters.control, site_of(vector))
@@ -226,8 +235,9 @@ class Training:
     def _front(
         self, network: Network, weights: Sequence[float], workloads: Sequence[Workload]
     ) -> list[FrontPoint]:
-        name = self.config.parameters.control
-        return measure_front(network, name, self._scenario.cluster, workloads, weights)
+        parameters = self.config.parameters
+        options = {"cluster": self._scenario.cluster, "router": parameters.router}
+        return measure_front(network, parameters.control, options, workloads, weights)
 
     def _workloads(self) -> list[Workload]:
         """Of validation; made when first wanted."""
@@ -254,6 +264,7 @@ class Training:
                 "actions": network.actions,
                 "masked": network.masked,
             },
+            "router": config.parameters.router,
             "violation_weight": weight,
             "validation": {
                 "target": config.target,

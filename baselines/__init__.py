@@ -159,7 +159,9 @@ LEARNED = ("ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac")
 """Algorithms: as a policy, the model in ``agents/models`` that was trained on the workload."""
 
 
-def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **parameters: Any) -> Autoscaler:
+def make_policy(
+    name: str, cluster: ClusterConfig, profile: InstanceProfile, /, **parameters: Any
+) -> Autoscaler:
     """The policy of that name, with its parameters where they differ from the defaults.
 
     ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``. ``time-of-day`` needs its
@@ -195,7 +197,7 @@ def make_policy(name: str, cluster: ClusterConfig, profile: InstanceProfile, **p
 
 
 def make_fitted_policy(
-    name: str, cluster: ClusterConfig, workload: Workload, **parameters: Any
+    name: str, cluster: ClusterConfig, workload: Workload, /, **parameters: Any
 ) -> Autoscaler:
     """The policy of that name for a workload: its profile, and the parameters that are fitted to it.
 

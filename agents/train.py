@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -112,6 +113,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _check(options: Options) -> None:
     if options.steps is not None and options.steps < 1:
         raise InputError(f"--steps: expected an integer >= 1, got {options.steps}")
+    if options.tensorboard and find_spec("tensorboard") is None:
+        raise InputError("--tensorboard: tensorboard is missing: pip install 'preserve-gym[tensorboard]'")
     if options.threads is not None and options.threads < 1:
         raise InputError(f"--threads: expected an integer >= 1, got {options.threads}")
     if options.seed < 0:

@@ -25,7 +25,7 @@ from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.workload import Workload
 
 CONFIG, CHECKPOINT, EVALUATIONS, MODEL = "config.yaml", "checkpoint.pt", "evaluations.csv", "model"
-WATCHED = (0.5, 1.5, 5.0, 15.0)
+WATCHED = (0.5, 2.0, 8.0, 30.0)
 """Violation weights that are tried during training."""
 FINAL = (0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0, 30.0)
 """Violation weights that are tried at its end."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from agents.sb3_vec_env import SB3VecEnv
 from agents.scaling_control import CONTROLS, make_control, site_of
 from agents.train import main
 from preserve_gym import InputError, Workload, WorkloadConfig
+from tests.pages import DOCS, table_of
 
 ENV_ID = "preserve/Autoscale-v0"
 SCENARIO = """
@@ -314,3 +315,11 @@ def test_weights_that_are_no_arrays_are_refused_and_not_run(scenario: str, tmp_p
     np.savez(out / "model" / "weights.npz", weight_0=np.array([print], object))
     with pytest.raises(InputError, match=r"weights\.npz: expected arrays"):
         load_model(out / "model")
+
+
+def test_the_page_names_the_controls_and_the_hyper_parameters() -> None:
+    page = DOCS / "training-agents.md"
+    assert {row[0] for row in table_of(page, "What is learned")} == set(CONTROLS)
+    assert {row[0] for row in table_of(page, "Algorithms")} == {f.name for f in fields(Hyperparameters)}
+    for name in ALGORITHMS:
+        assert load_hyperparameters(name, ENV_ID).control in CONTROLS

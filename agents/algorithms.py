@@ -81,8 +81,15 @@ def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, s
     return model
 
 
-def network_of(algorithm: Algorithm, model: Any) -> Network:
-    """The network of a learner, which decides as the learner does deterministically; a copy."""
+def network_of(algorithm: Algorithm, model: Any, gradual: bool) -> Network:
+    """The network of a learner, to decide deterministically; a copy.
+
+    The likeliest action of PPO is a poor summary of what it learned where actions are steps: "no step" is nearly
+    always the likeliest, while the mean drifts up or down. Where steps may be fractions, the mean is taken.
+
+    Args:
+        gradual: whether they may.
+    """
     from torch import nn
 
     policy = model.policy
@@ -91,7 +98,7 @@ def network_of(algorithm: Algorithm, model: Any) -> Network:
     head = algorithm.head
     if algorithm.is_ppo:
         modules = [*policy.mlp_extractor.policy_net, policy.action_net]
-        head = "argmax" if discrete else "number"
+        head = ("mean" if gradual else "argmax") if discrete else "number"
     elif algorithm.learner == "DQN":
         modules = [*policy.q_net.q_net]
     elif algorithm.learner == "QRDQN":

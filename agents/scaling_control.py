@@ -61,6 +61,8 @@ class Control(ABC):
 
     action_mode: ClassVar[str]
     """Of the environment."""
+    gradual: ClassVar[bool] = False
+    """Whether a fraction between two discrete actions means something."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -144,6 +146,7 @@ class MarginControl(Control):
     """
 
     action_mode = "target"
+    gradual = True
     STEP = 0.05
     """Change of the logarithm of the margin."""
     LOWEST, HIGHEST, USUAL = 0.5, 3.0, 1.2

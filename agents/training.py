@@ -206,7 +206,7 @@ class Training:
         return VecMonitor(controlled)
 
     def _evaluate(self) -> None:
-        network = network_of(self._algorithm, self._model)
+        network = network_of(self._algorithm, self._model, self.control.gradual)
         front = self._front(network, WATCHED, self._workloads()[:1])
         steps = int(self._model.num_timesteps)
         hours = gpu_hours_at(front, self.config.target)
@@ -286,7 +286,7 @@ class Training:
         more = {"wall_s": self._wall_s(), "best_hours": self._best_hours, "best_steps": best_steps}
         save_learner(self._model, self.folder / CHECKPOINT, **more)
         if self._best is None:
-            network = network_of(self._algorithm, self._model)
+            network = network_of(self._algorithm, self._model, self.control.gradual)
             nothing = [FrontPoint(self.config.parameters.violation_weights[1], 0.0, 0.0)]
             model = self._card_model(network, nothing, int(self._model.num_timesteps))
             model.card["validation"]["front"] = []
@@ -348,9 +348,4 @@ def _rounded(point: FrontPoint) -> dict[str, float]:
 def _logger(folder: Path, tensorboard: bool) -> Any:
     from stable_baselines3.common.logger import configure
 
-    try:
-        return configure(str(folder), ["csv", "tensorboard"] if tensorboard else ["csv"])
-    except AssertionError:
-        raise InputError(
-            "--tensorboard: tensorboard is missing: pip install 'preserve-gym[tensorboard]'"
-        ) from None
+    return configure(str(folder), ["csv", "tensorboard"] if tensorboard else ["csv"])

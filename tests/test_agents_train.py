@@ -173,13 +173,27 @@ def small_envs(control: str) -> ControlledVecEnv:
     return envs
 
 
+def test_where_steps_may_be_fractions_the_mean_of_ppo_is_taken() -> None:
+    import torch
+
+    envs = small_envs("margin")
+    model = make_learner(ALGORITHMS["ppo"], quick("ppo"), envs, 0)
+    perturb(model)
+    seen = envs.reset()
+    actions, _ = network_of(ALGORITHMS["ppo"], model, envs.control.gradual).act(seen)
+    with torch.no_grad():
+        shares = model.policy.get_distribution(torch.as_tensor(seen)).distribution.probs.numpy()
+    np.testing.assert_allclose(actions, shares @ np.arange(5), atol=1e-5)
+    assert (np.abs(actions - np.rint(actions)) > 0.01).any()
+
+
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_the_saved_network_decides_as_its_learner(name: str) -> None:
     algorithm = ALGORITHMS[name]
-    envs = small_envs("smooth-margin" if name == "sac" else "margin")
+    envs = small_envs("smooth-margin" if name == "sac" else "delta")
     model = make_learner(algorithm, quick(name), envs, 0)
     perturb(model)
-    network = network_of(algorithm, model)
+    network = network_of(algorithm, model, envs.control.gradual)
     seen, theirs, ours, starts = envs.reset(), None, None, np.ones(8, np.bool_)
     chosen = set()
     for _ in range(40):

@@ -84,8 +84,9 @@ def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, s
 def network_of(algorithm: Algorithm, model: Any, gradual: bool) -> Network:
     """The network of a learner, to decide deterministically; a copy.
 
-    The likeliest action of PPO is a poor summary of what it learned where actions are steps: "no step" is nearly
-    always the likeliest, while the mean drifts up or down. Where steps may be fractions, the mean is taken.
+    The likeliest action of PPO is a poor summary of what it learned where actions are steps: "no step" is
+    nearly always the likeliest, while the mean drifts up or down. Where steps may be fractions, the mean is
+    taken.
 
     Args:
         gradual: whether they may.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
+from agents.joined_vec_env import JoinedVecEnv
 from agents.sb3_vec_env import SB3VecEnv
 from agents.scaling_control import Control, Memory
 
@@ -24,7 +25,7 @@ class ControlledVecEnv(VecEnvWrapper):
         seed: of the beginnings.
     """
 
-    def __init__(self, envs: SB3VecEnv, control: Control, seed: int) -> None:
+    def __init__(self, envs: SB3VecEnv | JoinedVecEnv, control: Control, seed: int) -> None:
         super().__init__(envs, control.observation_space, control.space)
         self.control = control
         self._rng = np.random.default_rng(seed)

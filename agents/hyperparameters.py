@@ -21,7 +21,8 @@ class Hyperparameters:
     Attributes:
         control: what it sees and does, a name of ``agents.scaling_control.CONTROLS``.
         steps: of all environments together.
-        environments: that are played at once.
+        environments: that are played at once, in equal parts on the workloads of ``workload_seeds``.
+        workload_seeds: of the training workloads.
         episode_s: length of a training episode, which begins anywhere in the training split.
         violation_weights: lowest and highest weight in the reward; each episode draws one, evenly in the
             logarithm, and the model sees it.
@@ -35,6 +36,7 @@ class Hyperparameters:
     control: str
     steps: int
     environments: int
+    workload_seeds: tuple[int, ...]
     episode_s: float
     violation_weights: tuple[float, float]
     hidden: tuple[int, ...]
@@ -64,6 +66,7 @@ class Hyperparameters:
                 **values,
                 "violation_weights": tuple(values["violation_weights"]),
                 "hidden": tuple(values["hidden"]),
+                "workload_seeds": tuple(values["workload_seeds"]),
                 "settings": dict(values.get("settings") or {}),
             }
         )
@@ -71,12 +74,17 @@ class Hyperparameters:
             value = getattr(made, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{where}: {name}: expected an integer >= 1, got {value!r}")
+        parts = len(made.workload_seeds)
+        if not parts or made.environments % parts:
+            expected = f"a multiple of the {parts} workload_seeds"
+            raise InputError(f"{where}: environments: expected {expected}, got {made.environments}")
         return made
 
     def to_mapping(self) -> dict[str, Any]:
         """As YAML holds it."""
-        lists = {"violation_weights": list(self.violation_weights), "hidden": list(self.hidden)}
-        return asdict(self) | lists
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
 
 def load_hyperparameters(algorithm: str, env_id: str) -> Hyperparameters:

@@ -26,9 +26,9 @@ class Network:
             LSTM ``lstm_weight_input``, ``lstm_weight_hidden``, ``lstm_bias_input``, ``lstm_bias_hidden``, its
             four gates in torch's order (input, forget, cell, output).
         activation: between layers, one of ``ACTIVATIONS``.
-        head: what the last layer gives: ``argmax``, a value for each action; ``mean``, the logarithms of their
-            shares, of which the mean action is taken; ``quantiles``, several values for each action, of which
-            the mean counts; ``number``, the action; ``squashed``, the action before its tanh.
+        head: what the last layer gives: ``argmax``, a value for each action; ``mean``, the logarithms of
+            their shares, of which the mean action is taken; ``quantiles``, several values for each action,
+            of which the mean counts; ``number``, the action; ``squashed``, the action before its tanh.
         actions: how many there are, or numbers in one.
         masked: whether it was trained with masks and must be given them.
 
@@ -72,7 +72,8 @@ class Network:
             masks: actions that may be chosen, bool[n, actions]; None: all.
 
         Returns:
-            int64[n], for the head ``mean`` float32[n], or float32[n, numbers] in [-1, 1]; and the state, None without an LSTM.
+            int64[n], for the head ``mean`` float32[n], or float32[n, numbers] in [-1, 1]; and the state, None
+            without an LSTM.
         """
         values = features
         if self.recurrent:

@@ -181,25 +181,30 @@ class Training:
         from stable_baselines3.common.vec_env import VecMonitor
 
         from agents.controlled_vec_env import ControlledVecEnv
+        from agents.joined_vec_env import JoinedVecEnv
         from agents.sb3_vec_env import SB3VecEnv
 
         parameters = self.config.parameters
         if parameters.control not in CONTROLS:
             raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {parameters.control!r}")
-        vector: Any = gym.make_vec(
-            self.config.env_id,
-            num_envs=parameters.environments,
-            autoreset_mode="SAME_STEP",
-            num_threads=threads,
-            scenario=scenario,
-            split="train",
-            workload={"horizon_s": float(parameters.episode_s)},
-            reward={"violation_weight": parameters.violation_weights},
-            action_mode=CONTROLS[parameters.control].action_mode,
-            router=parameters.router,
-        )
-        envs = SB3VecEnv(vector)
-        self.control = make_control(parameters.control, site_of(vector))
+        seeds = parameters.workload_seeds
+        vectors: list[Any] = [
+            gym.make_vec(
+                self.config.env_id,
+                num_envs=parameters.environments // len(seeds),
+                autoreset_mode="SAME_STEP",
+                num_threads=threads,
+                scenario=scenario,
+                split="train",
+                workload={"horizon_s": float(parameters.episode_s), "seed": workload_seed},
+                reward={"violation_weight": parameters.violation_weights},
+                action_mode=CONTROLS[parameters.control].action_mode,
+                router=parameters.router,
+            )
+            for workload_seed in seeds
+        ]
+        envs = JoinedVecEnv([SB3VecEnv(vector) for vector in vectors])
+        self.control = make_control(parameters.control, site_of(vectors[0]))
         controlled = ControlledVecEnv(envs, self.control, seed=seed + done)
         # Goes on elsewhere than it began, and apart from other seeds.
         controlled.seed(1_000_000 * seed + done)

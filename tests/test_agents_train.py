@@ -61,7 +61,11 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     folder.mkdir()
     for name, settings in QUICK.items():
         values = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-        values[ENV_ID] |= {"environments": 8, "settings": values[ENV_ID]["settings"] | settings}
+        values[ENV_ID] |= {
+            "environments": 8,
+            "workload_seeds": [0, 1],
+            "settings": values[ENV_ID]["settings"] | settings,
+        }
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     monkeypatch.setattr("agents.hyperparameters.FOLDER", folder)
     path = tmp_path / "small.yaml"

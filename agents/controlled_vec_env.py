@@ -63,6 +63,10 @@ class ControlledVecEnv(VecEnvWrapper):
         self._seen = self.control.observe(observations, self._memory)
         return self._seen, rewards, dones, infos
 
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether ``get_attr`` finds it."""
+        return (attr_name == _MASKS and hasattr(self.control.space, "n")) or self.venv.has_attr(attr_name)
+
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """As ``SB3VecEnv``, but for the masks, which are those of the control."""
         if attr_name == _MASKS and hasattr(self.control.space, "n"):

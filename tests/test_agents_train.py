@@ -18,6 +18,8 @@ import yaml
 
 pytest.importorskip("sb3_contrib")
 
+from sb3_contrib.common.maskable.utils import is_masking_supported
+
 from agents import train
 from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_learner, save_learner
 from agents.controlled_vec_env import ControlledVecEnv
@@ -227,6 +229,8 @@ def perturb(model: Any) -> None:
 @pytest.mark.parametrize("control", ["delta", "margin"])
 def test_the_masks_of_a_control_are_the_moves_that_change_something(control: str) -> None:
     envs = small_envs(control)
+    assert is_masking_supported(envs)
+    assert not is_masking_supported(small_envs("target"))
     envs.reset()
     for _ in range(15):  # to the lowest
         envs.step(np.zeros(8, np.int64))

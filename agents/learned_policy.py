@@ -131,10 +131,10 @@ class Learned(Autoscaler):
 
 def model_folder(name: str) -> Path | None:
     """The folder of a model by its name in ``agents/models``, or by its path; None if there is none."""
-    for folder in (MODELS / name, Path(name)):
-        if (folder / CARD).is_file():
-            return folder
-    return None
+    try:
+        return next((folder for folder in (MODELS / name, Path(name)) if (folder / CARD).is_file()), None)
+    except (OSError, ValueError):  # no name of a file
+        return None
 
 
 def model_for(algorithm: str, workload: Workload) -> str:

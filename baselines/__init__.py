@@ -207,7 +207,7 @@ def make_fitted_policy(
     Raises:
         InputError: if there is none, or it does not fit the cluster.
     """
-    if name in LEARNED or _learned(name) is not None:
+    if name not in POLICIES and (name in LEARNED or _learned(name) is not None):
         return _make_learned(name, cluster, workload, parameters)
     entry = POLICIES.get(name)
     if entry is not None and entry.fit is not None:

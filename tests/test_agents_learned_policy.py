@@ -216,6 +216,12 @@ def test_an_observation_in_physical_units_is_refused(lively: Path, workload: Wor
         policy.predict(observation)
 
 
+@pytest.mark.parametrize("name", ["", "x" * 5000, "a\0b", "nowhere/at-all"])
+def test_what_names_no_model_is_refused(name: str, workload: Workload) -> None:
+    with pytest.raises(InputError, match="policy: expected one of"):
+        make_fitted_policy(name, CLUSTER, workload)
+
+
 def test_a_model_is_found_by_the_traffic_it_was_trained_on(
     workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

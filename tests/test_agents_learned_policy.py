@@ -27,7 +27,13 @@ from preserve_gym.workload import Workload
 CLUSTER = ClusterConfig(max_instances=8)
 SCENARIO = """
 description: An hour of chat.
-workload: {trace: synthetic-chat, rate_scale: 0.5, warmup_s: 60, horizon_s: 600, split_gap_s: 60, split_s: [1500, 2800]}
+workload:
+  trace: synthetic-chat
+  rate_scale: 0.5
+  warmup_s: 60
+  horizon_s: 600
+  split_gap_s: 60
+  split_s: [1500, 2800]
 cluster: {max_instances: 8}
 """
 

@@ -17,6 +17,7 @@ from agents.learned_policy import Learned
 from agents.network import Network, dense_arrays
 from agents.saved_model import MODELS, SavedModel, load_model
 from agents.scaling_control import MarginControl
+from agents.training import TrainingConfig
 from baselines import Corr, make_fitted_policy, make_policy
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.envs.observation import ScaleObservation
@@ -261,3 +262,6 @@ def test_every_model_of_the_repository_loads_and_says_what_it_is(folder: Path) -
     assert len(validation["front"]) >= 6
     assert validation["gpu_hours"] is not None
     assert model.card["violation_weight"] > 0
+    # What --reproduce starts from.
+    config = TrainingConfig.from_mapping(model.card["training"], folder.name)
+    assert (config.algorithm, config.scenario) == (model.card["algorithm"], scenario.name)

@@ -1,1 +1,1 @@
-"""Learned policies will live here, with what trains them; so far, the environments for Stable-Baselines3."""
+"""Learned policies: what trains them, the trained models, and how they play; run from the checkout."""

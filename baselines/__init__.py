@@ -1,4 +1,4 @@
-"""Policies that do not learn: PreServe, its rivals, and bounds; run from the checkout."""
+"""Policies by name: PreServe, its rivals, and bounds, and the models of ``agents``; run from the checkout."""
 
 from __future__ import annotations
 
@@ -192,13 +192,18 @@ POLICIES: dict[str, Entry] = {
 }
 
 
+LEARNED = ("ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac")
+"""Algorithms: as a policy, the model in ``agents/models`` that was trained on the workload."""
+
+
 def make_policy(
     name: str, cluster: ClusterConfig, profile: InstanceProfile, /, **parameters: Any
 ) -> Autoscaler:
     """The policy of that name, with its parameters where they differ from the defaults.
 
     ``static`` needs its ``instances``; ``static-5`` is static with ``instances=5``. ``time-of-day`` needs its
-    ``schedule``. ``make_fitted_policy`` finds both. ``file.py:Class`` is an autoscaler of one's own.
+    ``schedule``. ``make_fitted_policy`` finds both. ``file.py:Class`` is an autoscaler of one's own; the
+    folder of a trained model, or its name in ``agents/models``, is that model.
 
     Raises:
         InputError: on an unknown name or parameter, or a parameter outside its meaning.
@@ -208,9 +213,12 @@ def make_policy(
         entry = Entry("one's own", load_own(name))
     if sized := re.fullmatch(r"static-(\d{1,9})", name):
         entry, parameters = POLICIES["static"], {"name": name, "instances": int(sized[1]), **parameters}
+    if entry is None and (learned := _learned(name)) is not None:
+        entry, parameters = learned, {"name": name, "model": name, **parameters}
     if entry is None:
         raise InputError(
-            f"policy: expected one of {', '.join(POLICIES)}, static-N, file.py:Class, got {name!r}"
+            f"policy: expected one of {', '.join((*POLICIES, *LEARNED))}, static-N, file.py:Class, "
+            f"the folder of a model, got {name!r}"
         )
     known = {f.name: f for f in fields(entry.policy) if f.name not in ("cluster", "profile", "_")}
     for parameter in parameters:
@@ -249,7 +257,29 @@ def make_fitted_policy(
         scenario = scenario_of(cluster, workload.config)
         tuned = tuned_parameters(name.removesuffix(SUFFIX), scenario.name if scenario else "")
         name, parameters = name.removesuffix(SUFFIX), tuned | {"name": name} | parameters
+    if name not in POLICIES and (name in LEARNED or _learned(name) is not None):
+        return _make_learned(name, cluster, workload, parameters)
     entry = POLICIES.get(name)
     if entry is not None and entry.fit is not None:
         parameters = entry.fit(cluster, workload) | parameters
     return make_policy(name, cluster, workload.profile(cluster), **parameters)
+
+
+def _make_learned(
+    name: str, cluster: ClusterConfig, workload: Workload, parameters: dict[str, Any]
+) -> Autoscaler:
+    """A trained model for a workload."""
+    from agents.learned_policy import model_for
+
+    model = model_for(name, workload) if name in LEARNED else name
+    forecast_windows = workload.config.forecast_windows
+    given = {"name": name, "forecast_windows": forecast_windows, **parameters}
+    return make_policy(model, cluster, workload.profile(cluster), **given)
+
+
+def _learned(name: str) -> Entry | None:
+    """The entry of a trained model, if there is one of that name or in that folder."""
+    # Here, as agents uses what this package defines.
+    from agents.learned_policy import Learned, model_folder
+
+    return Entry("a trained model", Learned) if model_folder(name) is not None else None

@@ -21,6 +21,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
+from agents.joined_vec_env import JoinedVecEnv
 from agents.sb3_vec_env import SB3VecEnv
 from preserve_gym import InputError, Workload, WorkloadConfig
 from preserve_gym.sim import TOTALS
@@ -287,3 +288,28 @@ def test_a_model_is_evaluated_on_it(workload: Workload) -> None:
     returns, lengths = evaluate_policy(model, envs, n_eval_episodes=6, return_episode_rewards=True)
     assert lengths == [4] * 6
     assert all(np.isfinite(returns))
+
+
+def test_joined_environments_are_each_what_they_are_alone(workload: Workload) -> None:
+    env_id = "preserve/Autoscale-v0"
+    joined = JoinedVecEnv([make(env_id, 2, workload), make(env_id, 3, workload)])
+    alone = [make(env_id, n, workload) for n in (2, 3)]
+    joined.seed(5)
+    alone[0].seed(5)
+    alone[1].seed(7)
+    assert_same(joined.reset(), np.concatenate([envs.reset() for envs in alone]))
+    assert joined.reset_infos == [info for envs in alone for info in envs.reset_infos]
+    rng, ended = np.random.default_rng(0), 0
+    for _ in range(9):
+        actions = sample(joined, rng)
+        observations, rewards, dones, infos = joined.step(actions)
+        parts = [envs.step(own) for envs, own in zip(alone, (actions[:2], actions[2:]), strict=True)]
+        assert_same(observations, np.concatenate([part[0] for part in parts]))
+        assert_same(rewards, np.concatenate([part[1] for part in parts]))
+        assert_same(dones, np.concatenate([part[2] for part in parts]))
+        assert equivalent(infos, [info for part in parts for info in part[3]])
+        masks = joined.env_method("action_masks")
+        assert_same(np.stack(masks), np.concatenate([envs.env_method("action_masks") for envs in alone]))
+        ended += int(dones.sum())
+    assert ended
+    joined.close()

@@ -78,7 +78,8 @@ class TestRegistry:
 
     def test_unknown_names_list_the_known_ones(self) -> None:
         expected = (
-            r"^policy: expected one of static, reactive, proactive, .*static-N, file.py:Class, got 'best'$"
+            r"^policy: expected one of static, reactive, proactive, .*static-N, file.py:Class, "
+            r"the folder of a model, got 'best'$"
         )
         with pytest.raises(InputError, match=expected):
             make_policy("best", CLUSTER, PROFILE)

@@ -1,0 +1,101 @@
+"""Hyper-parameters: a YAML file for each algorithm, keyed by the id of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from preserve_gym.errors import InputError, did_you_mean
+
+FOLDER = Path(__file__).parent / "hyperparameters"
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """How a model is trained.
+
+    Attributes:
+        control: what it sees and does, a name of ``agents.scaling_control.CONTROLS``.
+        steps: of all environments together.
+        environments: that are played at once, in equal parts on the workloads of ``workload_seeds``.
+        workload_seeds: of the training workloads.
+        episode_s: length of a training episode, which begins anywhere in the training split.
+        violation_weights: lowest and highest weight in the reward; each episode draws one, evenly in the
+            logarithm, and the model sees it.
+        hidden: units of each hidden layer.
+        lstm: units of the LSTM before them; 0: none.
+        router: that the fleet works with.
+        learning_rate_falls: linearly, to a fiftieth.
+        settings: of the algorithm's class.
+    """
+
+    control: str
+    steps: int
+    environments: int
+    workload_seeds: tuple[int, ...]
+    episode_s: float
+    violation_weights: tuple[float, float]
+    hidden: tuple[int, ...]
+    learning_rate_falls: bool
+    lstm: int = 0
+    router: str = "least-requests"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, values: Any, where: str) -> Hyperparameters:
+        """Of a mapping, as read from YAML.
+
+        Raises:
+            InputError: on a field that is unknown, missing or no number where one is wanted.
+        """
+        known = {f.name for f in fields(cls)}
+        if not isinstance(values, Mapping):
+            raise InputError(f"{where}: expected {', '.join(sorted(known))}, got {values!r}")
+        for name in values:
+            if name not in known:
+                raise InputError(f"{where}: {name}: no such field{did_you_mean(name, known)}")
+        for name in known - {"lstm", "router", "settings"}:
+            if name not in values:
+                raise InputError(f"{where}: {name}: missing")
+        made = cls(
+            **{
+                **values,
+                "violation_weights": tuple(values["violation_weights"]),
+                "hidden": tuple(values["hidden"]),
+                "workload_seeds": tuple(values["workload_seeds"]),
+                "settings": dict(values.get("settings") or {}),
+            }
+        )
+        for name in ("steps", "environments"):
+            value = getattr(made, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"{where}: {name}: expected an integer >= 1, got {value!r}")
+        parts = len(made.workload_seeds)
+        if not parts or made.environments % parts:
+            expected = f"a multiple of the {parts} workload_seeds"
+            raise InputError(f"{where}: environments: expected {expected}, got {made.environments}")
+        return made
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As YAML holds it."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+
+def load_hyperparameters(algorithm: str, env_id: str) -> Hyperparameters:
+    """Those of an algorithm for an environment.
+
+    Raises:
+        InputError: if there are none.
+    """
+    path = FOLDER / f"{algorithm}.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if env_id not in values:
+        hint = did_you_mean(env_id, values)
+        raise InputError(f"--env: expected one of {', '.join(values)} for {algorithm}, got {env_id!r}{hint}")
+    return Hyperparameters.from_mapping(values[env_id], f"{path.name}: {env_id}")

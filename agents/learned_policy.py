@@ -1,0 +1,167 @@
+"""A trained model as a policy of experiments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
+from agents.scaling_control import Control, Memory, Site, make_control
+from baselines.base import Autoscaler, Observation
+from preserve_gym.config import WorkloadConfig
+from preserve_gym.envs.observation import ScaleObservation
+from preserve_gym.errors import InputError
+from preserve_gym.scenarios import load_scenario
+from preserve_gym.workload import Workload
+
+
+@dataclass
+class LearnedState:
+    """What a learned policy remembers of n episodes: the memory of its control, and that of its network."""
+
+    memory: Memory
+    network: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Autoscaler):
+    """A trained model that plays deterministically, at one violation weight.
+
+    Unlike other autoscalers it observes with ``obs_mode="flat"``.
+
+    Attributes:
+        model: a name in ``agents/models``, or the folder of a model.
+        router: None: the one that it was trained with.
+        forecast_windows: of the workload.
+        violation_weight: that it observes, the dial between cost and attainment; None: the one that its card
+            has for its target.
+
+    Raises:
+        InputError: if there is no such model, or it reads another layout than the environment's.
+    """
+
+    model: str
+    router: Any = None
+    forecast_windows: int = 3
+    violation_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.router is None:
+            object.__setattr__(self, "router", self.saved.card["router"])
+        if self.violation_weight is None:
+            object.__setattr__(self, "violation_weight", float(self.saved.card["violation_weight"]))
+        self._check("violation_weight", "a number in [0, 1e9]", lambda value: 0.0 <= value <= 1e9)
+        self.saved.check_layout(self.control.feature_names)
+
+    @cached_property
+    def saved(self) -> SavedModel:
+        """The model, read once."""
+        return load_model(model_folder(self.model) or Path(self.model))
+
+    @cached_property
+    def control(self) -> Control:
+        """What the model sees of the environment, and what its actions mean."""
+        workload = WorkloadConfig(forecast_windows=self.forecast_windows)
+        layout = ScaleObservation("flat", self.cluster, workload)
+        low, high = self.cluster.min_instances, self.cluster.max_instances
+        site = Site(layout.feature_names, layout.low, layout.high, low, high)
+        return make_control(self.saved.layout["control"], site)
+
+    def env_options(self) -> dict[str, Any]:
+        """The options of the environment that it belongs to, but for the workload."""
+        return {
+            **super().env_options(),
+            "obs_mode": "flat",
+            "action_mode": self.control.action_mode,
+            "reward": {"violation_weight": self.violation_weight},
+        }
+
+    def decide(self, obs: Observation, state: Any) -> int:
+        """Not what it is asked: its network reads another observation.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{self.name}: expected the observation of obs_mode='flat', got that of 'dict'")
+
+    def predict(
+        self,
+        observation: Any,
+        state: LearnedState | None = None,
+        episode_start: NDArray[np.bool_] | bool | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, LearnedState]:
+        """The action of the environment for an observation.
+
+        Args:
+            observation: of one environment, float32[features], or of n, with a leading axis.
+            state: what the last call returned, None at first.
+            episode_start: True where a new episode begins: what is remembered is then forgotten.
+            deterministic: accepted for the signature; it is always.
+
+        Raises:
+            InputError: if the observation is not that of ``obs_mode="flat"``.
+        """
+        features = len(self.control.site.feature_names)
+        if not isinstance(observation, np.ndarray) or observation.shape[-1:] != (features,):
+            given = observation.shape if isinstance(observation, np.ndarray) else type(observation).__name__
+            raise InputError(f"{self.name}: expected {features} features of obs_mode='flat', got {given}")
+        single = observation.ndim == 1
+        observations = observation[None] if single else observation
+        control, network = self.control, self.saved.network
+        if state is None:
+            state = LearnedState(control.begin(len(observations)))
+        starts = np.broadcast_to(False if episode_start is None else episode_start, len(observations))
+        if starts.any():
+            which = starts.nonzero()[0]
+            control.restart(state.memory, which)
+            state.network = network.restart(state.network, which)
+        seen = control.observe(observations, state.memory)
+        masks = control.masks(seen, state.memory) if network.masked else None
+        actions, state.network = network.act(seen, state.network, masks)
+        actions = control.act(actions, state.memory)
+        return (actions[0] if single else actions), state
+
+
+def model_folder(name: str) -> Path | None:
+    """The folder of a model by its name in ``agents/models``, or by its path; None if there is none."""
+    try:
+        return next((folder for folder in (MODELS / name, Path(name)) if (folder / CARD).is_file()), None)
+    except (OSError, ValueError):  # no name of a file
+        return None
+
+
+def model_for(algorithm: str, workload: Workload) -> str:
+    """The name of the model in ``agents/models`` that was trained on the traffic of a workload.
+
+    Of several, the one with the fewest GPU-hours on validation. Seed, split, predictions and cluster may be
+    others.
+
+    Raises:
+        InputError: if there is none; the message names the command that trains one.
+    """
+    found = []
+    for path in sorted(MODELS.glob(f"*/{CARD}")):
+        card = load_card(path.parent)
+        trained_on = load_scenario(card["scenario"]).workload
+        if card["algorithm"] == algorithm and same_traffic(trained_on, workload.config):
+            hours = (card.get("validation") or {}).get("gpu_hours")
+            found.append((float("inf") if hours is None else float(hours), path.parent.name))
+    if found:
+        return min(found)[1]
+    raise InputError(
+        f"policy {algorithm!r}: no model in agents/models was trained on {workload.config.trace} as here: "
+        f"python -m agents.train --algo {algorithm} --scenario NAME --save-as {algorithm}-NAME trains one"
+    )
+
+
+def same_traffic(one: WorkloadConfig, other: WorkloadConfig) -> bool:
+    """Whether two configurations mean the same requests, but for the seed."""
+    names = ("trace", "service_scale", "rate_scale", "transforms", "window_s", "forecast_windows")
+    return all(getattr(one, name) == getattr(other, name) for name in names)

@@ -1,0 +1,275 @@
+"""What a model sees of ``preserve/Autoscale-v0`` and what its actions mean there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from preserve_gym.envs.action import MAX_DELTA
+from preserve_gym.envs.scale_task import ScaleTask
+from preserve_gym.envs.vector import TaskVectorEnv
+from preserve_gym.errors import InputError, did_you_mean
+
+F4 = NDArray[np.float32]
+F8 = NDArray[np.float64]
+
+
+@dataclass
+class Memory:
+    """What a control remembers of n episodes.
+
+    Attributes:
+        log_margin: logarithm of the margin in force, float64[n].
+        needs: corrected need of the last decisions over ``max_instances``, the present one last,
+            float64[n, ``MarginControl.WINDOW``]; 0 before an episode began.
+    """
+
+    log_margin: F8
+    needs: F8
+
+
+@dataclass(frozen=True)
+class Site:
+    """The environments that a model acts in.
+
+    Attributes:
+        feature_names: of the flat observation.
+        low, high: bounds of the features, float32.
+        min_instances, max_instances: bounds of the target.
+    """
+
+    feature_names: tuple[str, ...]
+    low: F4
+    high: F4
+    min_instances: int
+    max_instances: int
+
+
+class Control(ABC):
+    """Turns observations into what a model sees, and its actions into those of the environment.
+
+    Attributes:
+        site: the environments.
+        space: of the model's actions.
+        feature_names: of what the model sees, float32 within ``low`` and ``high``.
+    """
+
+    action_mode: ClassVar[str]
+    """Of the environment."""
+    gradual: ClassVar[bool] = False
+    """Whether a fraction between two discrete actions means something."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.feature_names = site.feature_names
+        self.low, self.high = site.low, site.high
+        self.space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """What the model sees."""
+        return spaces.Box(self.low, self.high, dtype=np.float32)
+
+    def begin(self, n: int) -> Memory:
+        """What is remembered when n episodes begin."""
+        return Memory(np.zeros(n), np.zeros((n, 0)))
+
+    def restart(  # noqa: B027  (most remember nothing)
+        self, memory: Memory, which: NDArray[Any], rng: np.random.Generator | None = None
+    ) -> None:
+        """Begin new episodes in place of some.
+
+        Args:
+            memory: changed in place.
+            which: indices of those that begin.
+            rng: for a random beginning, as training wants it; None: the usual one.
+        """
+
+    def observe(self, observations: F4, memory: Memory) -> F4:
+        """What the model sees of observations, float32[n, features]; ``memory`` is changed in place."""
+        return observations
+
+    def masks(self, observations: F4, memory: Memory) -> NDArray[np.bool_]:
+        """Which discrete actions do anything, bool[n, actions], of what the model sees."""
+        return np.ones((len(observations), int(getattr(self.space, "n", 0))), np.bool_)
+
+    @abstractmethod
+    def act(self, actions: NDArray[Any], memory: Memory) -> NDArray[Any]:
+        """The actions of the environment for those of the model; ``memory`` is changed in place."""
+
+
+class TargetControl(Control):
+    """The model sets the target itself: ``action_mode="target"``."""
+
+    action_mode = "target"
+
+    def act(self, actions: NDArray[Any], memory: Memory) -> NDArray[Any]:
+        """As they are."""
+        return actions
+
+
+class DeltaControl(Control):
+    """The model changes the target by -2 to +2: ``action_mode="delta"``."""
+
+    action_mode = "delta"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.space = spaces.Discrete(2 * MAX_DELTA + 1)
+        self._target = feature(site, "target")
+
+    def masks(self, observations: F4, memory: Memory) -> NDArray[np.bool_]:
+        """The changes that stay within the bounds; no change always."""
+        targets = np.rint(observations[:, self._target] * self.site.max_instances)
+        after = targets[:, None] + np.arange(-MAX_DELTA, MAX_DELTA + 1)
+        masks: NDArray[np.bool_] = (after >= self.site.min_instances) & (after <= self.site.max_instances)
+        masks[:, MAX_DELTA] = True
+        return masks
+
+    def act(self, actions: NDArray[Any], memory: Memory) -> NDArray[Any]:
+        """As they are."""
+        return actions
+
+
+class MarginControl(Control):
+    """The model changes a margin, and ``target = ceil(margin * need)``: CORR with a margin that moves.
+
+    The need is the highest ``corrected_need`` of the last 60 s of decisions 10 s apart: with a constant
+    margin this is the heuristic ``corr``, so that a model begins with what a good rule does. Discrete(5):
+    the margin changes by -2 to +2 steps of 5 %. What is seen besides the environment's features: the margin,
+    by how much the target falls short, the need over the highest need, and the time within the hour.
+    """
+
+    action_mode = "target"
+    gradual = True
+    STEP = 0.05
+    """Change of the logarithm of the margin."""
+    LOWEST, HIGHEST, USUAL = 0.5, 3.0, 1.2
+    """Bounds of the margin, and that at the beginning of an episode."""
+    DRAWN = (0.8, 1.9)
+    """Margins at the beginning of a training episode: lowest and highest."""
+    WINDOW = 6
+    """Decisions of which the need is the highest."""
+    EXTRAS: ClassVar[dict[str, tuple[float, float]]] = {
+        "log_margin": (-2.0, 2.0),
+        "wanted_over_target": (-4.0, 4.0),
+        "need_over_highest": (-4.0, 0.0),
+        "hour_sin": (-1.0, 1.0),
+        "hour_cos": (-1.0, 1.0),
+    }
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.space = spaces.Discrete(2 * MAX_DELTA + 1)
+        self._need, self._target = feature(site, "corrected_need"), feature(site, "target")
+        self._day = feature(site, "day_sin"), feature(site, "day_cos")
+        self.feature_names = (*site.feature_names, *self.EXTRAS)
+        bounds = np.array(list(self.EXTRAS.values()), np.float32)
+        self.low = np.concatenate([site.low, bounds[:, 0]])
+        self.high = np.concatenate([site.high, bounds[:, 1]])
+
+    def begin(self, n: int) -> Memory:
+        """The usual margin, and no need yet."""
+        return Memory(np.full(n, np.log(self.USUAL)), np.zeros((n, self.WINDOW)))
+
+    def restart(self, memory: Memory, which: NDArray[Any], rng: np.random.Generator | None = None) -> None:
+        """The usual margin, or one drawn evenly in the logarithm."""
+        memory.needs[which] = 0.0
+        memory.log_margin[which] = np.log(self.USUAL)
+        if rng is not None:
+            low, high = np.log(self.DRAWN).tolist()
+            memory.log_margin[which] = rng.uniform(low, high, len(which))
+
+    def observe(self, observations: F4, memory: Memory) -> F4:
+        """The features of the environment, then ``EXTRAS``."""
+        need = observations[:, self._need].astype(np.float64)
+        memory.needs[:, :-1] = memory.needs[:, 1:]
+        memory.needs[:, -1] = need
+        highest = memory.needs.max(axis=1)
+        sine, cosine = (observations[:, k].astype(np.float64) for k in self._day)
+        angle = 24.0 * np.arctan2(sine, cosine)
+        extras = [
+            2.0 * memory.log_margin,
+            4.0 * (np.exp(memory.log_margin) * highest - observations[:, self._target]),
+            np.log(np.maximum(need, 1e-3) / np.maximum(highest, 1e-3)),
+            np.sin(angle),
+            np.cos(angle),
+        ]
+        seen = np.concatenate([observations, np.stack(extras, axis=1)], axis=1)
+        return np.clip(seen, self.low, self.high).astype(np.float32)
+
+    def masks(self, observations: F4, memory: Memory) -> NDArray[np.bool_]:
+        """The changes that leave the margin within its bounds; no change always."""
+        after = memory.log_margin[:, None] + self.STEP * np.arange(-MAX_DELTA, MAX_DELTA + 1)
+        lowest, highest = np.log(self.LOWEST), np.log(self.HIGHEST)
+        masks: NDArray[np.bool_] = (after >= lowest - 1e-9) & (after <= highest + 1e-9)
+        masks[:, MAX_DELTA] = True
+        return masks
+
+    def act(self, actions: NDArray[Any], memory: Memory) -> F4:
+        """Targets, as ``action_mode="target"`` has them."""
+        low, high = self.site.min_instances, self.site.max_instances
+        changed = memory.log_margin + self.STEP * self._steps(actions)
+        memory.log_margin = np.clip(changed, np.log(self.LOWEST), np.log(self.HIGHEST))
+        wanted = np.exp(memory.log_margin) * memory.needs.max(axis=1) * high
+        targets = np.clip(np.ceil(wanted - 1e-9), low, high)
+        return (2.0 * (targets - low) / max(high - low, 1) - 1.0).astype(np.float32)[:, None]
+
+    def _steps(self, actions: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(actions) - MAX_DELTA
+
+
+class SmoothMarginControl(MarginControl):
+    """The same with one number in [-1, 1]: the margin changes by that many times two steps."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def _steps(self, actions: NDArray[Any]) -> NDArray[Any]:
+        return MAX_DELTA * np.clip(np.asarray(actions, np.float64)[:, 0], -1.0, 1.0)
+
+
+CONTROLS: dict[str, type[Control]] = {
+    "delta": DeltaControl,
+    "margin": MarginControl,
+    "smooth-margin": SmoothMarginControl,
+    "target": TargetControl,
+}
+
+
+def make_control(name: str, site: Site) -> Control:
+    """The control of that name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name not in CONTROLS:
+        hint = did_you_mean(name, CONTROLS)
+        raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {name!r}{hint}")
+    return CONTROLS[name](site)
+
+
+def feature(site: Site, name: str) -> int:
+    """The place of a feature.
+
+    Raises:
+        InputError: if the environment has none of that name.
+    """
+    if name not in site.feature_names:
+        known = ", ".join(site.feature_names)
+        raise InputError(f"feature {name!r}: expected among those of the environment, got {known}")
+    return site.feature_names.index(name)
+
+
+def site_of(envs: TaskVectorEnv) -> Site:
+    """The environments as a control knows them."""
+    task = envs.task
+    assert isinstance(task, ScaleTask)
+    cluster = task.setting.cluster
+    return Site(task.feature_names, task.low, task.high, cluster.min_instances, cluster.max_instances)

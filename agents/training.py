@@ -1,0 +1,356 @@
+"""A training: a learner on the training split, watched on the validation split, kept in a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pandas as pd
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_learner, save_learner
+from agents.front import FrontPoint, gpu_hours_at, measure_front, weight_at
+from agents.hyperparameters import Hyperparameters
+from agents.network import Network
+from agents.saved_model import SavedModel, load_model
+from agents.scaling_control import CONTROLS, make_control, site_of
+from preserve_gym.errors import InputError
+from preserve_gym.scenarios import Scenario, load_scenario
+from preserve_gym.workload import Workload
+
+CONFIG, CHECKPOINT, EVALUATIONS, MODEL = "config.yaml", "checkpoint.pt", "evaluations.csv", "model"
+WATCHED = (0.5, 2.0, 8.0, 30.0)
+"""Violation weights that are tried during training."""
+FINAL = (0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0, 30.0)
+"""Violation weights that are tried at its end."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training is.
+
+    Attributes:
+        env_id: of the environment.
+        algorithm: a name of ``agents.algorithms.ALGORITHMS``.
+        scenario: name or file.
+        seed: of the learner and of its episodes.
+        target: SLO attainment on validation that the model shall reach with the fewest GPU-hours.
+        validation_seeds: of the validation workloads; the first is played during training, all at its end.
+        evaluations: during training, evenly spread.
+        parameters: hyper-parameters.
+    """
+
+    env_id: str
+    algorithm: str
+    scenario: str
+    seed: int
+    target: float
+    validation_seeds: tuple[int, ...]
+    evaluations: int
+    parameters: Hyperparameters
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As YAML holds it."""
+        seeds = {"validation_seeds": list(self.validation_seeds)}
+        return asdict(self) | seeds | {"parameters": self.parameters.to_mapping()}
+
+    @classmethod
+    def from_mapping(cls, values: Any, where: str) -> TrainingConfig:
+        """Of what ``to_mapping`` gave.
+
+        Raises:
+            InputError: if it is something else.
+        """
+        try:
+            parameters = Hyperparameters.from_mapping(values["parameters"], where)
+            seeds = tuple(values["validation_seeds"])
+            return cls(**{**values, "parameters": parameters, "validation_seeds": seeds})
+        except (TypeError, KeyError) as error:
+            raise InputError(f"{where}: expected the settings of a training: {error}") from None
+
+
+class Training:
+    """A training in its folder.
+
+    The folder holds ``config.yaml``; ``checkpoint.pt``, from which it goes on; ``evaluations.csv``, the
+    fronts; ``logs/``, the learner's own figures as CSV and for TensorBoard; ``model/``, the best so far.
+
+    Args:
+        config: what to train.
+        folder: made if missing.
+        console: for what is told.
+        resume: go on from the checkpoint.
+        tensorboard: write logs for it, too.
+        threads: that step the environments; None: as many as the process may run on.
+
+    Raises:
+        InputError: if something does not fit, or there is no checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        console: Console,
+        resume: bool,
+        tensorboard: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # small networks gain nothing from more
+        self.config, self.folder, self.console = config, folder, console
+        self._algorithm = ALGORITHMS[config.algorithm]
+        scenario = load_scenario(config.scenario)
+        self._scenario: Scenario = scenario
+        self._validation: list[Workload] = []
+        parameters = config.parameters
+        self._spent_s, self._best_hours = 0.0, float("inf")
+        self._best: tuple[Network, int] | None = None
+        self._rows: list[dict[str, float]] = []
+        done = 0
+        if resume:
+            # Where it stands decides the seeds of the episodes that follow.
+            done = _steps_of(folder)
+        self._envs = self._make_envs(scenario, config.seed, done, threads)
+        self._model = make_learner(self._algorithm, parameters, self._envs, config.seed)
+        if resume:
+            self._restore()
+        folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.to_mapping(), sort_keys=False, width=110)
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        self._model.set_logger(_logger(folder / "logs" / str(done), tensorboard))
+        self._next = _due(done, config)
+
+    def run(self) -> SavedModel:
+        """Learn to the end, and save the best model with its front.
+
+        Ctrl-C saves, too, and is passed on.
+        """
+        from stable_baselines3.common.callbacks import BaseCallback
+
+        training, config = self, self.config
+
+        class Watch(BaseCallback):
+            """Evaluates and saves between one rollout and the next."""
+
+            def _on_rollout_start(self) -> None:
+                if self.num_timesteps >= training._next:
+                    training._next = _due(self.num_timesteps, config)
+                    training._evaluate()
+                    training._save()
+
+            def _on_step(self) -> bool:
+                bars.update(task, completed=self.num_timesteps)
+                return True
+
+        self._started_s = time.perf_counter()
+        steps = config.parameters.steps
+        bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        try:
+            with bars:
+                task = bars.add_task(f"{config.algorithm} on {self._scenario.name}", total=float(steps))
+                left = steps - self._model.num_timesteps
+                if left > 0:
+                    self._model.learn(left, callback=Watch(), reset_num_timesteps=False, log_interval=10)
+                self._evaluate()
+                self._save()
+            return self._finish()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        finally:
+            self._model.logger.close()
+            self._envs.close()
+
+    def _make_envs(self, scenario: Scenario, seed: int, done: int, threads: int | None) -> Any:
+        from stable_baselines3.common.vec_env import VecMonitor
+
+        from agents.controlled_vec_env import ControlledVecEnv
+        from agents.joined_vec_env import JoinedVecEnv
+        from agents.sb3_vec_env import SB3VecEnv
+
+        parameters = self.config.parameters
+        if parameters.control not in CONTROLS:
+            raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {parameters.control!r}")
+        seeds = parameters.workload_seeds
+        vectors: list[Any] = [
+            gym.make_vec(
+                self.config.env_id,
+                num_envs=parameters.environments // len(seeds),
+                autoreset_mode="SAME_STEP",
+                num_threads=threads,
+                scenario=scenario,
+                split="train",
+                workload={"horizon_s": float(parameters.episode_s), "seed": workload_seed},
+                reward={"violation_weight": parameters.violation_weights},
+                action_mode=CONTROLS[parameters.control].action_mode,
+                router=parameters.router,
+            )
+            for workload_seed in seeds
+        ]
+        envs = JoinedVecEnv([SB3VecEnv(vector) for vector in vectors])
+        self.control = make_control(parameters.control, site_of(vectors[0]))
+        controlled = ControlledVecEnv(envs, self.control, seed=seed + done)
+        # Goes on elsewhere than it began, and apart from other seeds.
+        controlled.seed(1_000_000 * seed + done)
+        return VecMonitor(controlled)
+
+    def _evaluate(self) -> None:
+        network = network_of(self._algorithm, self._model, self.control.gradual)
+        front = self._front(network, WATCHED, self._workloads()[:1])
+        steps = int(self._model.num_timesteps)
+        hours = gpu_hours_at(front, self.config.target)
+        # A model that misses the target is better than none.
+        if hours < self._best_hours or self._best is None:
+            self._best_hours, self._best = min(hours, self._best_hours), (network, steps)
+            self._card_model(network, front, steps).save(self.folder / MODEL)
+        self._rows += [{"steps": steps, **asdict(point)} for point in front]
+        table = pd.DataFrame(self._rows)
+        table.to_csv(self.folder / EVALUATIONS, index=False, lineterminator="\n")
+        reached = f"{hours:.1f} GPU-hours" if hours < float("inf") else "not reached"
+        points = ", ".join(f"{p.attainment:.2%} with {p.gpu_hours:.1f}" for p in front)
+        self.console.print(
+            f"{steps:,} steps: {self.config.target:.2%} {reached} ({points})", highlight=False, soft_wrap=True
+        )
+
+    def _finish(self) -> SavedModel:
+        """The best model, its front on all validation workloads."""
+        assert self._best is not None
+        network, steps = self._best
+        front = self._front(network, FINAL, self._workloads())
+        model = self._card_model(network, front, steps)
+        model.save(self.folder / MODEL)
+        return model
+
+    def _front(
+        self, network: Network, weights: Sequence[float], workloads: Sequence[Workload]
+    ) -> list[FrontPoint]:
+        parameters = self.config.parameters
+        options = {"cluster": self._scenario.cluster, "router": parameters.router}
+        return measure_front(network, parameters.control, options, workloads, weights)
+
+    def _workloads(self) -> list[Workload]:
+        """Of validation; made when first wanted."""
+        if not self._validation:
+            seeds = self.config.validation_seeds
+            self._validation = [self._scenario.make_workload("validation", seed) for seed in seeds]
+        return self._validation
+
+    def _card_model(self, network: Network, front: Sequence[FrontPoint], steps: int) -> SavedModel:
+        config = self.config
+        weight = round(weight_at(front, config.target), 3)
+        hours = gpu_hours_at(front, config.target)
+        card = {
+            "algorithm": config.algorithm,
+            "scenario": self._scenario.name,
+            "layout": {
+                "env_id": config.env_id,
+                "control": config.parameters.control,
+                "features": list(self.control.feature_names),
+            },
+            "network": {
+                "activation": network.activation,
+                "head": network.head,
+                "actions": network.actions,
+                "masked": network.masked,
+            },
+            "router": config.parameters.router,
+            "violation_weight": weight,
+            "validation": {
+                "target": config.target,
+                "gpu_hours": round(hours, 3) if hours < float("inf") else None,
+                "front": [_rounded(point) for point in front],
+            },
+            "steps": steps,
+            "wall_s": round(self._wall_s(), 1),
+            "training": config.to_mapping(),
+        }
+        return SavedModel(self.folder.name, card, network)
+
+    def _wall_s(self) -> float:
+        return self._spent_s + time.perf_counter() - self._started_s
+
+    def _save(self) -> None:
+        """Write the checkpoint, and a model if there is none yet."""
+        best_steps = self._best[1] if self._best else 0
+        more = {"wall_s": self._wall_s(), "best_hours": self._best_hours, "best_steps": best_steps}
+        save_learner(self._model, self.folder / CHECKPOINT, **more)
+        if self._best is None:
+            network = network_of(self._algorithm, self._model, self.control.gradual)
+            nothing = [FrontPoint(self.config.parameters.violation_weights[1], 0.0, 0.0)]
+            model = self._card_model(network, nothing, int(self._model.num_timesteps))
+            model.card["validation"]["front"] = []
+            model.save(self.folder / MODEL)
+
+    def _restore(self) -> None:
+        more = restore_learner(self._model, self.folder / CHECKPOINT)
+        self._spent_s, self._best_hours = more["wall_s"], more["best_hours"]
+        if more["best_steps"]:
+            self._best = load_model(self.folder / MODEL).network, int(more["best_steps"])
+        if (self.folder / EVALUATIONS).is_file():
+            table = pd.read_csv(self.folder / EVALUATIONS)
+            self._rows = [
+                {str(name): value for name, value in row.items()} for row in table.to_dict("records")
+            ]
+        if hasattr(self._model, "learning_starts"):  # its replay buffer is empty again
+            self._model.learning_starts += self._model.num_timesteps
+
+
+def read_config(folder: Path) -> TrainingConfig:
+    """What is trained in a folder.
+
+    Raises:
+        InputError: if nothing is.
+    """
+    path = folder / CONFIG
+    if not path.is_file() or not (folder / CHECKPOINT).is_file():
+        raise InputError(
+            f"--resume: expected the folder of a training, with {CONFIG} and {CHECKPOINT}: {folder}"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
+    return TrainingConfig.from_mapping(values, str(path))
+
+
+def _steps_of(folder: Path) -> int:
+    import torch
+
+    state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+    return int(state["num_timesteps"])
+
+
+def _due(done: int, config: TrainingConfig) -> float:
+    """The steps at which the next evaluation is due."""
+    every = config.parameters.steps / config.evaluations
+    return every * (int(done / every + 1e-9) + 1)
+
+
+def _rounded(point: FrontPoint) -> dict[str, float]:
+    return {
+        "violation_weight": point.violation_weight,
+        "attainment": round(point.attainment, 5),
+        "gpu_hours": round(point.gpu_hours, 3),
+    }
+
+
+def _logger(folder: Path, tensorboard: bool) -> Any:
+    from stable_baselines3.common.logger import configure
+
+    return configure(str(folder), ["csv", "tensorboard"] if tensorboard else ["csv"])

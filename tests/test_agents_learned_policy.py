@@ -1,0 +1,267 @@
+"""A saved model as a policy: it plays, it is found by name, and another layout is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+
+import preserve_gym  # noqa: F401  (registers the ids)
+from agents.front import measure_front
+from agents.learned_policy import Learned
+from agents.network import Network, dense_arrays
+from agents.saved_model import MODELS, SavedModel, load_model
+from agents.scaling_control import MarginControl
+from agents.training import TrainingConfig
+from baselines import Corr, make_fitted_policy, make_policy
+from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.envs.observation import ScaleObservation
+from preserve_gym.errors import InputError
+from preserve_gym.scenarios import load_scenario
+from preserve_gym.workload import Workload
+
+CLUSTER = ClusterConfig(max_instances=8)
+SCENARIO = """
+description: An hour of chat.
+workload:
+  trace: synthetic-chat
+  rate_scale: 0.5
+  warmup_s: 60
+  horizon_s: 600
+  split_gap_s: 60
+  split_s: [1500, 2800]
+cluster: {max_instances: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+    path = tmp_path_factory.mktemp("scenario") / "hour.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return load_scenario(path).make_workload("validation")
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> Path:
+    """A model that never changes its margin."""
+    return save(tmp_path / "still", bias=(0.0, 0.0, 1.0, 0.0, 0.0), scale=0.0)
+
+
+@pytest.fixture
+def lively(tmp_path: Path) -> Path:
+    """A model that does one thing here and another there."""
+    return save(tmp_path / "lively", bias=(0.0,) * 5, scale=1.0)
+
+
+def save(folder: Path, bias: tuple[float, ...], scale: float, scenario: str = "chat-week") -> Path:
+    features = (*ScaleObservation("flat", CLUSTER, WorkloadConfig()).feature_names, *MarginControl.EXTRAS)
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(0.0, 0.3, (16, len(features))), np.zeros(16)
+    arrays = dense_arrays([hidden, (scale * rng.normal(0.0, 1.0, (5, 16)), np.array(bias))])
+    card = {
+        "algorithm": "ppo",
+        "scenario": scenario,
+        "layout": {"env_id": "preserve/Autoscale-v0", "control": "margin", "features": list(features)},
+        "network": {"activation": "tanh", "head": "argmax", "actions": 5, "masked": False},
+        "router": "preserve",
+        "violation_weight": 3.0,
+        "validation": {"target": 0.99, "gpu_hours": 10.0, "front": []},
+        "training": {},
+    }
+    SavedModel(folder.name, card, Network(arrays, "tanh", "argmax", 5)).save(folder)
+    return folder
+
+
+def make(policy: Any, workload: Workload) -> Any:
+    return gym.make(
+        "preserve/Autoscale-v0", disable_env_checker=True, workload=workload, **policy.env_options()
+    )
+
+
+def play(policy: Any, workload: Workload, window: int = 0) -> tuple[list[int], dict[str, float]]:
+    """Targets of an evaluation window, and its totals."""
+    env = make(policy, workload)
+    observation, info = env.reset(seed=0, options={"start_s": float(workload.evaluation_windows[window])})
+    state, truncated, targets, starts = None, False, [], np.array([True])
+    while not truncated:
+        action, state = policy.predict(observation, state, episode_start=starts, deterministic=True)
+        observation, _, _, truncated, info = env.step(action)
+        targets.append(info["target"])
+        starts = np.array([False])
+    return targets, env.unwrapped.episode_totals()
+
+
+def test_what_is_saved_is_loaded(lively: Path) -> None:
+    model = load_model(lively)
+    assert (model.name, model.card["violation_weight"]) == ("lively", 3.0)
+    again = save(lively.parent / "again", bias=(0.0,) * 5, scale=1.0)
+    for name, values in load_model(again).network.arrays.items():
+        np.testing.assert_array_equal(values, model.network.arrays[name])
+
+
+def test_a_policy_plays_as_its_front_says(lively: Path, workload: Workload) -> None:
+    policy = make_fitted_policy(str(lively), CLUSTER, workload)
+    windows = range(len(workload.evaluation_windows))
+    targets, totals = zip(*(play(policy, workload, window) for window in windows), strict=True)
+    assert len(set(targets[0])) > 1
+    seconds, violations, arrived = (
+        sum(total[name] for total in totals) for name in ("instance_s", "violations", "arrived")
+    )
+    options = {"cluster": CLUSTER, "router": "preserve"}
+    (point,) = measure_front(load_model(lively).network, "margin", options, [workload], [3.0])
+    assert point.gpu_hours == pytest.approx(seconds / 3600.0 / len(totals))
+    assert point.attainment == pytest.approx(1.0 - violations / arrived)
+
+
+def test_a_model_that_leaves_its_margin_alone_is_corr(still: Path, workload: Workload) -> None:
+    policy = make_fitted_policy(str(still), CLUSTER, workload)
+    ours, _ = play(policy, workload)
+    corr = Corr(CLUSTER, workload.profile(CLUSTER), headroom=MarginControl.USUAL, router="preserve")
+    theirs, _ = play(corr, workload)
+    assert len(set(theirs)) > 1
+    # They differ only where the next forecast is lower than the present one: CORR takes the higher.
+    assert ours == theirs
+
+
+def test_many_environments_are_decided_as_one_by_one(lively: Path, workload: Workload) -> None:
+    policy = make_fitted_policy(str(lively), CLUSTER, workload)
+    rng = np.random.default_rng(1)
+    env = make(policy, workload)
+    space = env.observation_space
+    observations = rng.uniform(np.zeros_like(space.low), 0.5 * space.high, (20, 3, *space.shape))
+    observations = observations.astype(np.float32)
+    state, states = None, [None] * 3
+    for step, observation in enumerate(observations):
+        starts = np.array([False, step == 7, False])
+        actions, state = policy.predict(observation, state, episode_start=starts)
+        for i in range(3):
+            action, states[i] = policy.predict(observation[i], states[i], episode_start=starts[i : i + 1])
+            np.testing.assert_array_equal(action, actions[i])
+    assert actions.shape == (3, 1)
+
+
+def test_a_new_episode_begins_with_the_usual_margin(lively: Path, workload: Workload) -> None:
+    policy = make_fitted_policy(str(lively), CLUSTER, workload)
+    env = make(policy, workload)
+    first, _ = env.reset(seed=0)
+    action, state = policy.predict(first)
+    begun = state.memory.log_margin.copy()
+    for _ in range(5):
+        _, state = policy.predict(first, state)
+    assert (state.memory.log_margin != begun).all()
+    again, state = policy.predict(first, state, episode_start=np.array([True]))
+    np.testing.assert_array_equal(action, again)
+    np.testing.assert_array_equal(state.memory.log_margin, begun)
+
+
+def test_the_dial_and_the_router_are_options(lively: Path, workload: Workload) -> None:
+    policy = make_fitted_policy(str(lively), CLUSTER, workload)
+    options = policy.env_options()
+    assert (options["obs_mode"], options["action_mode"]) == ("flat", "target")
+    assert (options["reward"], options["router"]) == ({"violation_weight": 3.0}, "preserve")
+    other = make_fitted_policy(str(lively), CLUSTER, workload, violation_weight=8.0, router="llumnix")
+    assert other.env_options()["reward"] == {"violation_weight": 8.0}
+    assert other.env_options()["router"] == "llumnix"
+    observation, _ = make(other, workload).reset(seed=0)
+    assert observation[-1] == pytest.approx(np.log10(8.0))
+
+
+def test_another_layout_is_refused_with_both_named(lively: Path, workload: Workload) -> None:
+    profile = workload.profile(CLUSTER)
+    message = (
+        r"model 'lively': it was trained for preserve/Autoscale-v0 with 46 features, without "
+        r"forecast_load_window_3, but is given preserve/Autoscale-v0 with 47 features, among them "
+        r"forecast_load_window_3$"
+    )
+    with pytest.raises(InputError, match=message):
+        Learned(CLUSTER, profile, name="x", model=str(lively), forecast_windows=4)
+    change_card(lively, lambda card: card["layout"].update(env_id="preserve/Autoscale-v1"))
+    with pytest.raises(InputError, match=r"trained for preserve/Autoscale-v1 .* given preserve/Autoscale-v0"):
+        make_policy(str(lively), CLUSTER, profile)
+
+
+def test_another_order_of_features_is_refused(lively: Path, workload: Workload) -> None:
+    def swap(card: dict[str, Any]) -> None:
+        features = card["layout"]["features"]
+        features[0], features[1] = features[1], features[0]
+
+    change_card(lively, swap)
+    with pytest.raises(InputError, match=r"number 0 starting, but is given .*, number 0 ready"):
+        make_fitted_policy(str(lively), CLUSTER, workload)
+
+
+def change_card(folder: Path, change: Any) -> None:
+    path = folder / "card.yaml"
+    card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(card)
+    path.write_text(yaml.safe_dump(card), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.pop("layout"), r"card.yaml: layout: expected a card with it"),
+        (lambda card: card["network"].pop("head"), r"card.yaml: network: expected activation, head"),
+        (lambda card: card["network"].update(head="best"), r"head: expected one of argmax"),
+        (lambda card: card["network"].update(actions=7), r"expected 7 actions, got 5 outputs"),
+        (lambda card: card["layout"]["features"].pop(), r"expected the 45 features of its card, got 46"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(change: Any, message: str, lively: Path) -> None:
+    change_card(lively, change)
+    with pytest.raises(InputError, match=message):
+        load_model(lively)
+
+
+def test_an_observation_in_physical_units_is_refused(lively: Path, workload: Workload) -> None:
+    policy = make_fitted_policy(str(lively), CLUSTER, workload)
+    observation, _ = gym.make("preserve/Autoscale-v0", workload=workload, obs_mode="dict").reset(seed=0)
+    assert isinstance(observation, Mapping)
+    with pytest.raises(InputError, match="expected 41 features of obs_mode='flat', got dict"):
+        policy.predict(observation)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 5000, "a\0b", "nowhere/at-all"])
+def test_what_names_no_model_is_refused(name: str, workload: Workload) -> None:
+    with pytest.raises(InputError, match="policy: expected one of"):
+        make_fitted_policy(name, CLUSTER, workload)
+
+
+def test_a_model_is_found_by_the_traffic_it_was_trained_on(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.learned_policy.MODELS", tmp_path / "models")
+    with pytest.raises(InputError, match=r"no model in agents/models.* python -m agents\.train --algo ppo"):
+        make_fitted_policy("ppo", CLUSTER, workload)
+    scenario = tmp_path / "hour.yaml"
+    scenario.write_text(SCENARIO, encoding="utf-8")
+    save(tmp_path / "models" / "ppo-other", (0.0,) * 5, 1.0)
+    with pytest.raises(InputError, match=r"no model in agents/models"):
+        make_fitted_policy("ppo", CLUSTER, workload)
+    save(tmp_path / "models" / "ppo-hour", (0.0,) * 5, 1.0, str(scenario))
+    policy = make_fitted_policy("ppo", CLUSTER, workload)
+    assert (policy.name, getattr(policy, "model", None)) == ("ppo", "ppo-hour")
+    with pytest.raises(InputError, match=r"'dqn': no model"):
+        make_fitted_policy("dqn", CLUSTER, workload)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in MODELS.glob("*/card.yaml")), ids=lambda f: f.name
+)
+def test_every_model_of_the_repository_loads_and_says_what_it_is(folder: Path) -> None:
+    model = load_model(folder)
+    scenario = load_scenario(model.card["scenario"])
+    layout = ScaleObservation("flat", scenario.cluster, scenario.workload)
+    assert set(layout.feature_names) <= set(model.layout["features"])
+    validation = model.card["validation"]
+    assert len(validation["front"]) >= 6
+    assert validation["gpu_hours"] is not None
+    assert model.card["violation_weight"] > 0
+    # What --reproduce starts from.
+    config = TrainingConfig.from_mapping(model.card["training"], folder.name)
+    assert (config.algorithm, config.scenario) == (model.card["algorithm"], scenario.name)

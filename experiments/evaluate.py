@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.metrics import per_interval, summarize
 from preserve_gym.config import ClusterConfig, WorkloadConfig
+from preserve_gym.envs.physical import Physical
 from preserve_gym.scenarios import scenario_of
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.workload import Workload
@@ -211,21 +212,26 @@ def _play_window(
     profile = workload.profile(cluster)
     horizon_s = workload.episode_at(start_s).horizon_s
     observation, _ = env.reset(seed=seed, options={"start_s": start_s})
-    rows: dict[str, list[float]] = {}
     targets: list[int] = []
-    state, truncated, physical = None, False, base.physical_observation()
+    vectors, infos = [base.physical_vector()], []
+    state, truncated = None, False
     while not truncated:
-        row = _look_ahead(physical, profile)
         starts = np.array([not targets])
         action, state = policy.predict(observation, state, episode_start=starts, deterministic=True)
         targets.append(base.action_to_target(action))
         observation, _, _, truncated, info = env.step(action)
-        physical = base.physical_observation()
-        for name, value in (row | _look(physical, info)).items():
-            rows.setdefault(name, []).append(value)
+        vectors.append(base.physical_vector())
+        infos.append((info["completed"], info["instance_s"]))
         if truncated or len(targets) % _PROGRESS_STEPS == 0:
             on_share(min(1.0, (info["time_s"] - start_s) / horizon_s))
-    columns = {name: np.array(values) for name, values in rows.items()}
+    physical = base.name_physical(np.array(vectors))
+    completed, instance_s = np.array(infos).T
+    columns = {
+        **_known_at_start({name: values[:-1] for name, values in physical.items()}, profile),
+        **_measured_at_end({name: values[1:] for name, values in physical.items()}),
+        "completed": completed.astype(np.int64),
+        "instance_s": instance_s,
+    }
     totals, requests, end_s = base.episode_totals(), base.results(), float(info["time_s"])
     figures = summarize(requests, totals, end_s - float(columns["time_s"][0]), cluster.instance)
     figures["forecast_fallbacks"] = workload.forecast.fallbacks
@@ -249,37 +255,33 @@ def _intervals(
     return pd.DataFrame(columns | arrivals | {"load": load})[list(INTERVAL_COLUMNS)]
 
 
-def _look_ahead(physical: Mapping[str, NDArray[np.float64]], profile: InstanceProfile) -> dict[str, float]:
-    """The row of an interval as far as it is known at its start."""
-    window_s = float(physical["window_s"][0])
+def _known_at_start(physical: Physical, profile: InstanceProfile) -> dict[str, NDArray[Any]]:
+    """Columns of intervals from what is observed at their starts, entries of shape (intervals, size)."""
+    window_s = physical["window_s"][:, 0]
+    prompt, output = (physical[f"forecast_{kind}_tokens"][:, 0] / window_s for kind in ("prompt", "output"))
     return {
-        "time_s": float(physical["time_s"][0]),
-        "time_of_day_s": float(physical["time_of_day_s"][0]),
-        "forecast_load": float(
-            profile.need(
-                physical["forecast_prompt_tokens"][0] / window_s,
-                physical["forecast_output_tokens"][0] / window_s,
-            )
-        ),
+        "time_s": physical["time_s"][:, 0],
+        "time_of_day_s": physical["time_of_day_s"][:, 0],
+        "forecast_load": profile.need(prompt, output),
     }
 
 
-def _look(physical: Mapping[str, NDArray[np.float64]], info: Mapping[str, float]) -> dict[str, float]:
-    """The row of an interval as far as what is measured at its end tells it."""
+def _measured_at_end(physical: Physical) -> dict[str, NDArray[Any]]:
+    """Columns of intervals from what is observed at their ends, entries of shape (intervals, size)."""
     slots = physical["state"]
     ready = slots == READY
-    row: dict[str, float] = {
-        "target": int(physical["target"][0]),
-        "ready": int(np.count_nonzero(ready)),
-        "starting": int(np.count_nonzero(slots == STARTING)),
-        "draining": int(np.count_nonzero(slots == DRAINING)),
-        "running": int(physical["running"].sum()),
-        "waiting": int(physical["waiting"].sum()),
-        "completed": int(info["completed"]),
-        "instance_s": float(info["instance_s"]),
+    count = ready.sum(axis=1)
+    columns: dict[str, NDArray[Any]] = {
+        "target": physical["target"][:, 0].astype(np.int64),
+        "ready": count,
+        "starting": (slots == STARTING).sum(axis=1),
+        "draining": (slots == DRAINING).sum(axis=1),
+        "running": physical["running"].sum(axis=1).astype(np.int64),
+        "waiting": physical["waiting"].sum(axis=1).astype(np.int64),
     }
     for name in ("kv_use", "anticipated_peak"):
-        values = physical[name][ready]
-        row[f"{name}_mean"] = float(values.mean()) if len(values) else np.nan
-        row[f"{name}_max"] = float(values.max()) if len(values) else np.nan
-    return row
+        values = np.where(ready, physical[name], 0.0)
+        mean = np.divide(values.sum(axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
+        columns[f"{name}_mean"] = mean
+        columns[f"{name}_max"] = np.where(count > 0, values.max(axis=1), np.nan)
+    return columns

@@ -112,14 +112,18 @@ class AutoscaleEnv(TaskEnv):
         self.router_weights = task.router_weights
         self.interval_s = float(interval_s)
 
-    def physical_observation(self) -> Physical:
-        """The present observation of ``obs_mode="dict"``, whatever the mode is.
+    def physical_vector(self) -> NDArray[np.float64]:
+        """The present observation of ``obs_mode="dict"`` in one vector, whatever the mode is; a copy.
 
         Raises:
             gymnasium.error.ResetNeeded: before the first ``reset``.
         """
         self._check_begun()
-        return self.task.scale_observation.layout.named(self._batch.physical[0])
+        return self._batch.physical[0].copy()
+
+    def name_physical(self, vectors: NDArray[np.float64]) -> Physical:
+        """The entries of ``obs_mode="dict"`` of one ``physical_vector``, or of many along a leading axis."""
+        return self.task.scale_observation.layout.named(vectors)
 
     def action_to_target(self, action: Any) -> int:
         """The number of instances, within the bounds of the cluster, that an action asks for now.

@@ -39,6 +39,7 @@ class Plan:
         settings: each scenario, or the trace.
         policies: names of the policies that play each, by its name.
         seeds: of each.
+        default_seeds: how many of them a policy plays whose tuned form plays too; None: all.
         router: in place of the policies' own; None: their own.
         windows: numbers of those that are played; None: all.
         save: which tables of each cell are kept: ``timelines``, ``intervals`` or ``requests``.
@@ -50,6 +51,7 @@ class Plan:
     settings: tuple[Setting, ...]
     policies: dict[str, tuple[str, ...]]
     seeds: tuple[int, ...]
+    default_seeds: int | None
     router: str | None
     windows: tuple[int, ...] | None
     save: str
@@ -63,8 +65,12 @@ class Plan:
             Cell(setting.scenario, policy, seed)
             for setting in self.settings
             for policy in self.policies[setting.scenario]
-            for seed in self.seeds
+            for seed in self._seeds_of(setting.scenario, policy)
         )
+
+    def _seeds_of(self, scenario: str, policy: str) -> tuple[int, ...]:
+        also_tuned = f"{policy}{SUFFIX}" in self.policies[scenario]
+        return self.seeds[: self.default_seeds] if also_tuned else self.seeds
 
     def pieces(self, cells: Iterable[Cell], jobs: int) -> list[Piece]:
         """These cells in pieces that share a workload; more pieces only where there are fewer than jobs.
@@ -104,7 +110,7 @@ def make_plan(options: Options) -> Plan:
     if options.scenario is not None:
         suite = Suite(scenarios)
     if options.policies is not None:
-        suite = replace(suite, policies=options.policies, tuned=False)
+        suite = replace(suite, policies=options.policies, tuned=False, default_seeds=None)
     _check_policies(suite.policies)
     if options.router is not None and options.router not in ROUTERS:
         hint = did_you_mean(options.router, ROUTERS)
@@ -123,6 +129,7 @@ def make_plan(options: Options) -> Plan:
         settings=settings,
         policies=policies,
         seeds=seeds,
+        default_seeds=suite.default_seeds,
         router=options.router,
         windows=options.windows,
         save=options.save or "timelines",

@@ -20,12 +20,14 @@ class Suite:
         policies: names.
         seeds: how many.
         tuned: also each policy with its tuned parameters, on the scenarios that there are some for.
+        default_seeds: how many those that play tuned as well play with their defaults; None: all.
     """
 
     scenarios: tuple[str, ...] = ()
     policies: tuple[str, ...] = USUAL
     seeds: int = 1
     tuned: bool = False
+    default_seeds: int | None = None
 
     def policies_of(self, scenario: str) -> tuple[str, ...]:
         """The policies that play a scenario."""
@@ -41,6 +43,6 @@ def autoscalers() -> tuple[str, ...]:
 
 SUITES: dict[str, Suite] = {
     "quick": Suite(),
-    "benchmark": Suite(scenario_names(), autoscalers(), seeds=8, tuned=True),
+    "benchmark": Suite(scenario_names(), autoscalers(), seeds=8, tuned=True, default_seeds=2),
     "week": Suite(("chat-week", "code-week", "flash-crowd", "recurring-surges")),
 }

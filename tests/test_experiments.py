@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from experiments import suites
 from experiments.evaluate import INTERVAL_COLUMNS
 from experiments.latency_histogram import Histogram
 from experiments.options import Options, parse
 from experiments.plan import make_plan
 from experiments.run import main
+from experiments.suites import SUITES, Suite
 from preserve_gym import InputError
 from preserve_gym.config import default_instance
 from preserve_gym.sim import TOTALS
@@ -472,3 +474,22 @@ def test_totals_used_in_the_summary_exist() -> None:
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "experiments.run", *arguments]
     return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_defaults_play_fewer_seeds_where_tuned_ones_play(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = Suite(("code",), ("corr", "hpa", "preserve"), seeds=3, tuned=True, default_seeds=1)
+    monkeypatch.setitem(SUITES, "benchmark", suite)
+    monkeypatch.setattr(suites, "is_tuned", lambda name, scenario: (name, scenario) == ("corr", "code"))
+    plan = make_plan(Options(suite="benchmark"))
+    played = {
+        policy: [cell.seed for cell in plan.cells if cell.policy == policy]
+        for policy in plan.policies["code"]
+    }
+    assert played == {"corr": [0], "hpa": [0, 1, 2], "preserve": [0, 1, 2], "corr-tuned": [0, 1, 2]}
+    assert sorted(cell.policy for piece in plan.pieces(plan.cells, 1) for cell in piece.cells) == sorted(
+        cell.policy for cell in plan.cells
+    )
+    named = make_plan(Options(suite="benchmark", policies=("corr", "corr-tuned")))
+    assert len(named.cells) == 6

@@ -16,6 +16,7 @@ const Figures = (() => {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", showlegend: false,
     font: { family: "system-ui, sans-serif", size: 12, color: css("--ink") },
     hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--ink") }, namelength: -1 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--line"), activecolor: css("--ink") },
     margin: { l: 55, r: 15, t: 10, b: 42 }, ...more,
   });
 

@@ -14,7 +14,7 @@ from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
 from agents.scaling_control import Control, Memory, Site, make_control
 from baselines.base import Autoscaler, Observation
 from preserve_gym.config import WorkloadConfig
-from preserve_gym.envs.observation import ScaleObservation
+from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
 from preserve_gym.workload import Workload

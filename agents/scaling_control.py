@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from preserve_gym.envs.action import MAX_DELTA
+from preserve_gym.envs.scale_action import MAX_DELTA
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.vector import TaskVectorEnv
 from preserve_gym.errors import InputError, did_you_mean

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.config import AnticipatorConfig, ClusterConfig
-from preserve_gym.envs.action import target_to_action
-from preserve_gym.envs.observation import SCALARS
+from preserve_gym.envs.scale_action import target_to_action
+from preserve_gym.envs.scale_observation import SCALARS
 from preserve_gym.errors import InputError
 from preserve_gym.sim.profile import InstanceProfile
 

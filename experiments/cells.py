@@ -18,7 +18,7 @@ from experiments.latency_histogram import Histogram
 from experiments.metrics import normalized_latency_s, tpot_s, ttft_s
 from experiments.policies import build_policy, policy_parameters, router_name
 from experiments.timeline import timeline
-from preserve_gym.envs.action import target_to_action
+from preserve_gym.envs.scale_action import target_to_action
 from preserve_gym.workload import Workload
 
 LATENCIES = {"ttft_s": ttft_s, "tpot_s": tpot_s, "normalized_latency_s": normalized_latency_s}

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baselines import Autoscaler
-from preserve_gym.envs.action import target_to_action
 from preserve_gym.envs.autoscale import autoscale_task
 from preserve_gym.envs.batch import EnvBatch
-from preserve_gym.envs.observation import SCALARS
+from preserve_gym.envs.scale_action import target_to_action
+from preserve_gym.envs.scale_observation import SCALARS
 from preserve_gym.sim.totals import named_totals
 from preserve_gym.workload import Workload
 

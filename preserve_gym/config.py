@@ -431,7 +431,7 @@ class AnticipatorConfig:
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Weights of the reward of ``Autoscale`` and ``Cluster``; ``preserve_gym.envs.reward`` gives the formula.
+    """Weights of the reward of ``Autoscale`` and ``Cluster``; formula: ``preserve_gym.envs.scale_reward``.
 
     Attributes:
         scale: of the whole, so that returns suit common learners.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from preserve_gym import ClusterConfig
-from preserve_gym.envs.observation import SCALARS
+from preserve_gym.envs.scale_observation import SCALARS
 from preserve_gym.sim.profile import InstanceProfile
 from preserve_gym.sim.state import DRAINING, OFF, READY, STARTING
 

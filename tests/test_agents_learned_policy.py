@@ -20,7 +20,7 @@ from agents.scaling_control import MarginControl
 from agents.training import TrainingConfig
 from baselines import Corr, make_fitted_policy, make_policy
 from preserve_gym.config import ClusterConfig, WorkloadConfig
-from preserve_gym.envs.observation import ScaleObservation
+from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
 from preserve_gym.workload import Workload

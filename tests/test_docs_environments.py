@@ -24,10 +24,10 @@ from preserve_gym import (
     Workload,
     WorkloadConfig,
 )
-from preserve_gym.envs.action import MAX_DELTA
 from preserve_gym.envs.autoscale import AutoscaleEnv, AutoscaleVectorEnv
 from preserve_gym.envs.cluster import ClusterEnv
 from preserve_gym.envs.route import RouteEnv
+from preserve_gym.envs.scale_action import MAX_DELTA
 from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.prediction.lengths import PREDICTORS
 from preserve_gym.scenarios import scenario_names

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import data_equivalence as equivalent
 
 from preserve_gym import ClusterConfig, InputError, RewardConfig, Trace, Workload, WorkloadConfig
-from preserve_gym.envs.action import MAX_DELTA
+from preserve_gym.envs.scale_action import MAX_DELTA
 from preserve_gym.sim import TOTALS
 from preserve_gym.traces import synthetic_trace
 from tests.env_play import play

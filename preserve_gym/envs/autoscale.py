@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
-from preserve_gym.envs.action import ACTION_MODES, target_to_action
 from preserve_gym.envs.physical import Physical
+from preserve_gym.envs.scale_action import ACTION_MODES, target_to_action
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
 from preserve_gym.envs.single import TaskEnv
@@ -36,10 +36,10 @@ class AutoscaleEnv(TaskEnv):
     ``min_instances`` to ``max_instances``.
 
     **Observation.** ``obs_mode="flat"``: Box float32 of ``feature_names``. ``obs_mode="dict"``: physical
-    units, arrays per instance. Both are documented in ``preserve_gym.envs.observation``.
+    units, arrays per instance. Both are documented in ``preserve_gym.envs.scale_observation``.
 
     **Reward.** Minus the cost of the fleet minus the weighted SLO violations of the interval, less a
-    baseline that no action changes; exact formula in ``preserve_gym.envs.reward``.
+    baseline that no action changes; exact formula in ``preserve_gym.envs.scale_reward``.
 
     **Start.** ``initial_instances`` ready (default: the forecast need at the start, PreServe's Tier 1)
     serve an unscored warm-up.

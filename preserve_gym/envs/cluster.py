@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode
 
 from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
-from preserve_gym.envs.action import JOINT
+from preserve_gym.envs.scale_action import JOINT
 from preserve_gym.envs.scale_task import JOINT_WEIGHTS, ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
 from preserve_gym.envs.single import TaskEnv

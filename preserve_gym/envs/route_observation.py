@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from preserve_gym.config import ClusterConfig
 from preserve_gym.envs import physical
 from preserve_gym.envs.env_state import EnvState
-from preserve_gym.envs.observation import OBS_MODES, clip_features, need
 from preserve_gym.envs.physical import (
     HUGE,
     N_PER_INSTANCE,
@@ -23,6 +22,7 @@ from preserve_gym.envs.physical import (
     measure_instance,
     measure_rates,
 )
+from preserve_gym.envs.scale_observation import OBS_MODES, clip_features, need
 from preserve_gym.errors import InputError
 from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.state import READY, State

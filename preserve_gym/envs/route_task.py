@@ -11,10 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from preserve_gym.config import RouteRewardConfig
-from preserve_gym.envs.action import integers
 from preserve_gym.envs.physical import Physical
 from preserve_gym.envs.route_observation import RouteObservation
 from preserve_gym.envs.route_turn import ROUTE_INFO, compile_route_turns
+from preserve_gym.envs.scale_action import integers
 from preserve_gym.envs.setting import Setting
 from preserve_gym.envs.task import Begin, Schedule, Task, check_options, is_number, make_constants
 from preserve_gym.errors import InputError

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preserve_gym.config import RewardConfig
-from preserve_gym.envs.action import JOINT, ScaleAction
-from preserve_gym.envs.observation import ScaleObservation
 from preserve_gym.envs.physical import Physical
+from preserve_gym.envs.scale_action import JOINT, ScaleAction
+from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.envs.scale_turn import SCALE_INFO, compile_scale_turns
 from preserve_gym.envs.setting import Setting
 from preserve_gym.envs.task import Begin, Task, check_initial, check_options, is_number, make_constants

@@ -20,9 +20,9 @@ from preserve_gym.envs.env_state import (
     take_state,
     take_view,
 )
-from preserve_gym.envs.observation import forecast_row, observe
 from preserve_gym.envs.physical import count_ready, count_targets, total_index
-from preserve_gym.envs.reward import reward_cost, reward_slo
+from preserve_gym.envs.scale_observation import forecast_row, observe
+from preserve_gym.envs.scale_reward import reward_cost, reward_slo
 from preserve_gym.sim.by_reference import ByReferenceType
 from preserve_gym.sim.jit import kernel, typed_kernel
 from preserve_gym.sim.lifecycle import scale_to

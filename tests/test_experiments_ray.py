@@ -173,13 +173,19 @@ def test_ray_writes_the_same_bytes(trace: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_with_ray")
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_an_interrupt_keeps_what_is_done_and_leaves_no_process(trace: Path, tmp_path: Path) -> None:
-    what = ["--policies", "hpa", "preserve", "static-2", "static-3", "--seeds", "4"]
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_is_done_and_leaves_no_process(
+    sent: signal.Signals, trace: Path, tmp_path: Path
+) -> None:
+    what = ["--policies", "hpa", "preserve", "static-2", "static-3", "--seeds", "3"]
     out = tmp_path / "interrupted"
     with started(arguments_of(trace, out, *what, "--jobs", "1", "--backend", "ray")) as process:
         wait_for_cells(out, 1, process)
         others = descendants(process.pid)
-        os.killpg(process.pid, signal.SIGINT)
+        if sent == signal.SIGINT:  # as a terminal does it
+            os.killpg(process.pid, sent)
+        else:
+            process.send_signal(sent)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == (
@@ -191,7 +197,7 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_process(trace: Path, tmp_
     while any(is_running(pid) for pid in others):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert 1 <= len(list(out.glob("cells/*/*/*.json"))) < 16
+    assert 1 <= len(list(out.glob("cells/*/*/*.json"))) < 12
     assert main(["--resume", str(out), "--jobs", "1"]) == 0
     assert main(arguments_of(trace, tmp_path / "whole", *what, "--jobs", "1")) == 0
     assert files(out) == files(tmp_path / "whole")

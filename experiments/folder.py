@@ -141,8 +141,7 @@ class RunFolder:
         for kind, table in played.tables.items():
             with self._replacing(self._place(kind, cell, "parquet")) as partial:
                 _write_table(table, partial)
-        text = json.dumps(_without_nan(played.record), separators=(",", ":"), default=_plain, allow_nan=False)
-        self.write(self._place("cells", cell, "json"), text + "\n")
+        self.write(self._place("cells", cell, "json"), record_text(played.record) + "\n")
         with (self.path / TIMINGS).open("a", encoding="utf-8") as file:
             file.write(f"{cell.scenario},{cell.label},{cell.seed},{played.seconds:.3f}\n")
 
@@ -238,6 +237,11 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 
 def _yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=_WIDTH)
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """The record of a cell as its file has it."""
+    return json.dumps(_without_nan(record), separators=(",", ":"), default=_plain, allow_nan=False)
 
 
 def _without_nan(value: Any) -> Any:

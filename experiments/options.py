@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from experiments.backend import BACKENDS, check_address
 from preserve_gym.command_line import parse as parse_options
 from preserve_gym.errors import InputError, did_you_mean
 
@@ -74,13 +75,22 @@ class Options:
     """Tables of each cell: timelines, of at most 288 points, for the first seed (default); intervals, every
     control interval as well; or requests, every request as well."""
     jobs: int | None = None
-    """Processes. Default: one per CPU core, for scenarios at most two, as each may need 4 GB."""
+    """Processes. Default: one per CPU core, for scenarios at most two, as each may need 4 GB; with --backend
+    ray all CPUs of the cluster, where memory allows."""
+    backend: str | None = None
+    """Who plays: local, processes of this machine (default), or ray, a cluster (extra `ray`). Results are the
+    same."""
+    address: str | None = None
+    """Of the Ray cluster, HOST:PORT, or auto for the one that this machine is part of. Default: a Ray of its
+    own on this machine."""
     out: Path | None = None
     """New folder for the results. Default: runs/<name>-<n>."""
     resume: Path | None = None
-    """Folder of a run that was interrupted: play what is missing. Only --jobs may stand beside it."""
+    """Folder of a run that was interrupted: play what is missing. Only --jobs, --backend and --address may
+    stand beside it."""
     replay: Path | None = None
-    """Folder of a run: play the recorded decisions again and compare every figure. Only --jobs beside it."""
+    """Folder of a run: play the recorded decisions again and compare every figure. The same may stand
+    beside it."""
 
 
 PAPERS = ("paper-routing", "paper-scaling")
@@ -91,9 +101,11 @@ _CHOICES = {
     "suite": ("quick", "benchmark", "week", *PAPERS),
     "split": ("validation", "test"),
     "save": ("timelines", "intervals", "requests"),
+    "backend": BACKENDS,
 }
 _ELSEWHERE = ("config", "resume", "replay")
-_NOT_KEPT = (*_ELSEWHERE, "jobs", "out")
+_WHO_PLAYS = ("jobs", "backend", "address")
+_NOT_KEPT = (*_ELSEWHERE, *_WHO_PLAYS, "out")
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -177,6 +189,7 @@ def _check(options: Options) -> None:
             hint = did_you_mean(names[name], known)
             raise InputError(f"--{name}: expected one of {', '.join(known)}, got {names[name]!r}{hint}")
     _check_together(options, names)
+    check_address(options.backend, options.address)
     for name, least, most in (("seeds", 1, 10_000), ("seed", 0, 2**32), ("jobs", 1, 2**31)):
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
@@ -186,9 +199,10 @@ def _check(options: Options) -> None:
 def _check_together(options: Options, names: Mapping[str, Any]) -> None:
     """Refuse options that contradict each other."""
     for name in ("resume", "replay"):
-        others = [f"--{other.replace('_', '-')}" for other in names if other not in (name, "jobs")]
+        others = [f"--{other.replace('_', '-')}" for other in names if other not in (name, *_WHO_PLAYS)]
         if name in names and others:
-            raise InputError(f"--{name}: expected nothing but --jobs beside it, got {', '.join(others)}")
+            allowed = ", ".join(f"--{other}" for other in _WHO_PLAYS)
+            raise InputError(f"--{name}: expected nothing but {allowed} beside it, got {', '.join(others)}")
     sources = [f"--{name}" for name in ("suite", "scenario", "trace") if name in names]
     if len(sources) > 1:
         raise InputError(f"expected one of --suite, --scenario and --trace, got {' and '.join(sources)}")

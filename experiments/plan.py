@@ -12,6 +12,7 @@ from typing import Any
 from baselines import POLICIES
 from baselines.own import load_own
 from baselines.tuned import SUFFIX, tuned_parameters
+from experiments.backend import Pool
 from experiments.cells import Piece
 from experiments.evaluate import Cell, Setting
 from experiments.options import Options
@@ -149,10 +150,10 @@ def _checked_baseline(name: str | None, policies: Mapping[str, Sequence[str]]) -
     return label
 
 
-def jobs_of(options: Options, plan: Plan) -> int:
+def jobs_of(pool: Pool, plan: Plan) -> int:
     """Processes to play with."""
-    if options.jobs is not None:
-        return options.jobs
+    if pool.jobs is not None:
+        return pool.jobs
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     weeks = any(setting.workload.split is not None for setting in plan.settings)
     return min(cores, _MOST_DEFAULT_JOBS) if weeks else cores

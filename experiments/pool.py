@@ -97,7 +97,12 @@ def _result(future: concurrent.futures.Future[ResultT]) -> ResultT:
 
 
 def run_tasks(
-    function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], *, jobs: int, on_done: Callable[[int], None]
+    function: Callable[[TaskT], ResultT],
+    tasks: Sequence[TaskT],
+    *,
+    jobs: int,
+    on_done: Callable[[int], None],
+    on_result: Callable[[TaskT, ResultT], None] | None = None,
 ) -> list[ResultT]:
     """``function`` of each task, in their order.
 
@@ -105,25 +110,31 @@ def run_tasks(
         function: of a module, as processes look it up by name.
         jobs: processes; 1 computes in this one.
         on_done: called with how many are done.
+        on_result: called, in this process, with each task that is done and its result.
 
     Raises:
         WorkerDiedError: if a worker was killed.
     """
+    results: dict[int, ResultT] = {}
+
+    def keep(k: int, result: ResultT) -> None:
+        results[k] = result
+        if on_result is not None:
+            on_result(tasks[k], result)
+        on_done(len(results))
+
     if jobs == 1:
-        results = []
-        for task in tasks:
-            results.append(function(task))
-            on_done(len(results))
-        return results
+        for k, task in enumerate(tasks):
+            keep(k, function(task))
+        return list(results.values())
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         with _interrupts_held():
             executor = stack.enter_context(_executor(context, min(jobs, len(tasks)), None))
-            pending = [executor.submit(function, task) for task in tasks]
-        for count, future in enumerate(concurrent.futures.as_completed(pending), start=1):
-            _result(future)
-            on_done(count)
-    return [future.result() for future in pending]
+            places = {executor.submit(function, task): k for k, task in enumerate(tasks)}
+        for future in concurrent.futures.as_completed(places):
+            keep(places[future], _result(future))
+    return [results[k] for k in range(len(tasks))]
 
 
 @contextlib.contextmanager

@@ -62,9 +62,14 @@ def own_files(policies: Sequence[str]) -> dict[str, str]:
     return {path.name: content_sha256(path) for path in paths}
 
 
-def changes(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
-    """What differs between two configurations, in words; empty: nothing."""
-    found = [f"{name}: {was!r} then, {now!r} now" for name, was, now in _differences(recorded, present, "")]
+def changes(
+    recorded: Mapping[str, Any], present: Mapping[str, Any], words: tuple[str, str] = ("then", "now")
+) -> str:
+    """What differs between two configurations, in words, as ``words`` calls the two; empty: nothing."""
+    found = [
+        f"{name}: {was!r} {words[0]}, {now!r} {words[1]}"
+        for name, was, now in _differences(recorded, present, "")
+    ]
     more = len(found) - _MOST_CHANGES
     return "; ".join(found[:_MOST_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from experiments.backend import Pool
 from experiments.cells import Piece
 from experiments.evaluate import Cell
 from experiments.folder import CorruptCellError, RunFolder
-from experiments.options import Options
 from experiments.plan import jobs_of, make_plan
-from experiments.pool import run_pieces
 from experiments.progress import CellProgress, outcome
 from experiments.provenance import changes
 from preserve_gym.command_line import complain
@@ -25,7 +24,7 @@ from preserve_gym.command_line import complain
 Record = dict[str, Any]
 
 
-def replay(path: Path, options: Options) -> int:
+def replay(path: Path, pool: Pool) -> int:
     """Play what a run decided, in its environments, and say which cells give other figures.
 
     Returns:
@@ -40,12 +39,12 @@ def replay(path: Path, options: Options) -> int:
         plan = make_plan(folder.options())
         _check_same(folder, plan.config, console)
         records, broken = _records(folder, plan.cells)
-    jobs = jobs_of(options, plan)
+    jobs = jobs_of(pool, plan)
     pieces = [
         replace(piece, tables=(), recorded={cell: _targets(records[cell]) for cell in piece.cells})
         for piece in plan.pieces(records, jobs)
     ]
-    differing = _compare(pieces, records, jobs, console)
+    differing = _compare(pieces, records, pool, jobs, console)
     for message in (*broken, *differing):
         complain(message)
     print(f"{len(records) - len(differing)} of {len(plan.cells)} cells replayed with equal figures")
@@ -83,7 +82,9 @@ def _targets(record: Record) -> dict[float, NDArray[np.int64]]:
     return {window["start_s"]: np.array(window["targets"], np.int64) for window in record["windows"]}
 
 
-def _compare(pieces: list[Piece], records: Mapping[Cell, Record], jobs: int, console: Console) -> list[str]:
+def _compare(
+    pieces: list[Piece], records: Mapping[Cell, Record], pool: Pool, jobs: int, console: Console
+) -> list[str]:
     differing = []
     with tempfile.TemporaryDirectory() as place, CellProgress(console, len(records)) as bars:
         again = RunFolder.create(Path(place) / "again", "", {}, {})
@@ -95,7 +96,7 @@ def _compare(pieces: list[Piece], records: Mapping[Cell, Record], jobs: int, con
                 differing.append(f"{cell.scenario}, {cell.label}, seed {cell.seed}{found}")
             bars.done(cell, f"differs{found}" if found else f"equal: {outcome(record)}")
 
-        run_pieces(pieces, again, jobs=jobs, on_share=bars.share, on_done=on_done)
+        pool.run_pieces(pieces, again, jobs=jobs, on_share=bars.share, on_done=on_done)
     return differing
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
+from experiments.backend import Pool, opened
 from experiments.compare import as_text, compare, show, write, write_report
 from experiments.evaluate import Cell
 from experiments.folder import CorruptCellError, RunFolder
 from experiments.options import PAPERS, PROGRAM, Options, parse, to_keep
 from experiments.plan import Plan, jobs_of, make_plan
-from experiments.pool import WorkerDiedError, run_pieces
+from experiments.pool import WorkerDiedError
 from experiments.progress import CellProgress, outcome
 from experiments.replay import replay
 from experiments.report import episodes_table
@@ -45,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(arguments)
         if options.suite in PAPERS:
             return _paper(options)
-        if options.replay is not None:
-            return replay(options.replay, options)
-        return _resume(options.resume, options) if options.resume is not None else _run(options)
+        with opened(options.backend, options.address, options.jobs) as pool:
+            if options.replay is not None:
+                return replay(options.replay, pool)
+            return _resume(options.resume, pool) if options.resume is not None else _run(options, pool)
     except InputError as error:
         complain(str(error))
         return 2
@@ -70,21 +72,21 @@ def _paper(options: Options) -> int:
     return status
 
 
-def _run(options: Options) -> int:
+def _run(options: Options, pool: Pool) -> int:
     console = Console(stderr=True)
     with console.status("reading the workload and measuring one instance (compiles at the first run)"):
         plan = make_plan(options)
     folder = RunFolder.create(options.out, plan.name, to_keep(options), plan.config)
-    return _play(plan, folder, jobs_of(options, plan), console)
+    return _play(plan, folder, pool, console)
 
 
-def _resume(path: Path, options: Options) -> int:
+def _resume(path: Path, pool: Pool) -> int:
     console = Console(stderr=True)
     folder = RunFolder.open(path, "--resume")
     with console.status("comparing traces and versions with those that the run began with"):
         plan = make_plan(folder.options())
         folder.check_unchanged(_without_mended(folder, plan))
-    return _play(plan, folder, jobs_of(options, plan), console)
+    return _play(plan, folder, pool, console)
 
 
 def _without_mended(folder: RunFolder, plan: Plan) -> Record:
@@ -95,15 +97,16 @@ def _without_mended(folder: RunFolder, plan: Plan) -> Record:
     return {name: value for name, value in plan.config.items() if name != "own_files"}
 
 
-def _play(plan: Plan, folder: RunFolder, jobs: int, console: Console) -> int:
+def _play(plan: Plan, folder: RunFolder, pool: Pool, console: Console) -> int:
     """Play what is missing and write the tables; the exit status."""
+    jobs = jobs_of(pool, plan)
     with folder.locked():
         try:
             missing = [cell for cell in plan.cells if _is_missing(folder, cell, console)]
             if missing:
                 folder.begin(plan.config)
             with CellProgress(console, len(missing)) as bars:
-                run_pieces(
+                pool.run_pieces(
                     plan.pieces(missing, jobs),
                     folder,
                     jobs=jobs,
@@ -115,6 +118,8 @@ def _play(plan: Plan, folder: RunFolder, jobs: int, console: Console) -> int:
             raise StoppedError("interrupted", folder.path, 130) from None
         except (WorkerDiedError, OSError) as error:
             raise StoppedError(str(error), folder.path, 1) from None
+        except InputError as error:
+            raise StoppedError(str(error), folder.path, 2) from None
 
 
 def _is_missing(folder: RunFolder, cell: Cell, console: Console | None = None) -> bool:

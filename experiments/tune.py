@@ -14,11 +14,12 @@ from rich.table import Table
 
 from baselines import POLICIES
 from baselines.tuned import FILE
-from experiments.pool import WorkerDiedError, run_tasks
+from experiments.backend import BACKENDS, Pool, check_address, opened
+from experiments.pool import WorkerDiedError
 from experiments.suites import autoscalers
 from experiments.tune_choice import Front, make_front, text_of, write_table, write_tuned
 from experiments.tune_grid import Parameters, coarse, fine
-from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest
+from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest, write_point
 from preserve_gym.command_line import complain, parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
@@ -42,8 +43,14 @@ class Options:
     """Scenarios, by name; each is tuned for by itself."""
     policies: tuple[str, ...] = ()
     """Autoscalers; all that have something to tune by default, PreServe's ablations left out."""
-    jobs: int = 1
-    """Processes; each holds one workload in memory, up to 1.5 GB."""
+    jobs: int | None = None
+    """Processes; each holds one workload in memory, up to 1.5 GB. Default: 1, with --backend ray all CPUs of
+    the cluster."""
+    backend: str = "local"
+    """Who plays: local, processes of this machine, or ray, a cluster (extra `ray`)."""
+    address: str | None = None
+    """Of the Ray cluster, HOST:PORT, or auto for the one that this machine is part of. Default: a Ray of its
+    own on this machine."""
     seeds: int = 1
     """Workload seeds; a configuration has to meet the target on all of them together."""
     target: float = 0.99
@@ -75,10 +82,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     scenarios = _check(options)
     policies = tuple(dict.fromkeys(options.policies)) or tunable()
     wanted = {(source, policy): coarse(policy) for source in scenarios for policy in policies}
-    points = _points(scenarios, wanted, options)
-    finer = {of: _finer(of[1], points[of], options.target) for of in wanted}
-    for of, more in _points(scenarios, finer, options).items():
-        points[of] += more
+    with opened(options.backend, options.address, options.jobs) as pool:
+        points = _points(scenarios, wanted, options, pool)
+        finer = {of: _finer(of[1], points[of], options.target) for of in wanted}
+        for of, more in _points(scenarios, finer, options, pool).items():
+            points[of] += more
     failed = False
     for source, scenario in scenarios.items():
         of_scenario = [point for policy in policies for point in points[source, policy]]
@@ -100,6 +108,7 @@ def _points(
     scenarios: Mapping[str, Scenario],
     wanted: Mapping[tuple[str, str], Sequence[Parameters]],
     options: Options,
+    pool: Pool,
 ) -> dict[tuple[str, str], list[Point]]:
     """What comes of configurations by scenario and policy, played now or earlier."""
     tasks = [
@@ -111,7 +120,7 @@ def _points(
     tasks.sort(key=lambda pair: (list(scenarios).index(pair[0][0]), pair[1].seed))
     played = [read_point(task) for _, task in tasks]
     missing = [k for k, point in enumerate(played) if point is None]
-    for k, point in zip(missing, _play([tasks[k][1] for k in missing], options.jobs), strict=True):
+    for k, point in zip(missing, _play([tasks[k][1] for k in missing], pool), strict=True):
         played[k] = point
     found: dict[tuple[str, str], list[Point]] = {of: [] for of in wanted}
     for (of, _), outcome in zip(tasks, played, strict=True):
@@ -126,8 +135,11 @@ def _check(options: Options) -> dict[str, Scenario]:
         raise InputError(f"--target: expected a share in (0, 1], got {options.target}")
     for option, most in (("jobs", 256), ("seeds", 1000)):
         value = getattr(options, option)
-        if not 1 <= value <= most:
+        if value is not None and not 1 <= value <= most:
             raise InputError(f"--{option}: expected an integer in [1, {most}], got {value}")
+    if options.backend not in BACKENDS:
+        raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {options.backend!r}")
+    check_address(options.backend, options.address)
     if not options.scenarios:
         raise InputError(f"--scenarios: expected some of {', '.join(scenario_names())}, got none")
     known = [name for name, entry in POLICIES.items() if entry.tuned_over]
@@ -151,7 +163,7 @@ def _tasks(
             yield Task(source, policy, parameters, seed, path, digest)
 
 
-def _play(tasks: Sequence[Task], jobs: int) -> list[Point]:
+def _play(tasks: Sequence[Task], pool: Pool) -> list[Point]:
     """Play the tasks, with a bar on a terminal and a line now and then elsewhere."""
     if not tasks:
         return []
@@ -178,7 +190,7 @@ def _play(tasks: Sequence[Task], jobs: int) -> list[Point]:
                 text = f"{count} of {len(tasks)} configurations, about {left_s / 60.0:.0f} min left"
                 console.print(text, highlight=False, soft_wrap=True)
 
-        return run_tasks(play_point, tasks, jobs=jobs, on_done=on_done)
+        return pool.run_tasks(play_point, tasks, jobs=pool.jobs or 1, on_done=on_done, on_result=write_point)
 
 
 def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], options: Options) -> bool:

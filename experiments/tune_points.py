@@ -69,10 +69,10 @@ def scenario_digest(scenario: Scenario) -> str:
 
 
 def play_point(task: Task) -> Point:
-    """Play a task; what comes of it is in its file afterwards, unless it was refused or failed.
+    """Play a task.
 
     Raises:
-        InputError: if the scenario's workload cannot be made.
+        InputError: if the scenario's workload cannot be made, or its file is not that of the task.
     """
     cluster, workload = _load(task.source, task.seed, task.digest)
     started_s = time.process_time()
@@ -86,12 +86,17 @@ def play_point(task: Task) -> Point:
         message = f"{type(error).__name__}: {error} (with {task.parameters})"
         return Point(task.policy, task.parameters, task.seed, error=message)
     seconds = round(time.process_time() - started_s, 3)
-    point = Point(task.policy, task.parameters, task.seed, *totals, seconds=seconds)
+    return Point(task.policy, task.parameters, task.seed, *totals, seconds=seconds)
+
+
+def write_point(task: Task, point: Point) -> None:
+    """Keep what came of a task in its file, unless it was refused or failed."""
+    if point.refused is not None or point.error is not None:
+        return
     task.path.parent.mkdir(parents=True, exist_ok=True)
     partial = task.path.with_suffix(".partial")
     partial.write_text(json.dumps({"of": task.digest} | asdict(point)) + "\n", encoding="utf-8")
     partial.rename(task.path)
-    return point
 
 
 def read_point(task: Task) -> Point | None:
@@ -109,4 +114,6 @@ def read_point(task: Task) -> Point | None:
 def _load(source: str, seed: int, digest: str) -> tuple[ClusterConfig, Workload]:
     """Cluster and workload; the last ones are kept, as many points play them."""
     scenario = load_scenario(source)
+    if scenario_digest(scenario) != digest:
+        raise InputError(f"scenario {source!r}: expected what the command has read, got another one")
     return scenario.cluster, scenario.make_workload("validation", seed)

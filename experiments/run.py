@@ -14,11 +14,11 @@ from rich.console import Console
 from experiments.evaluate import Cell
 from experiments.folder import SUMMARY, CorruptCellError, RunFolder
 from experiments.options import PAPERS, PROGRAM, Options, parse, to_keep
-from experiments.plan import Plan, jobs_of, make_plan
 from experiments.pool import WorkerDiedError, run_pieces
 from experiments.progress import CellProgress, outcome
 from experiments.replay import replay
 from experiments.report import as_text, episodes_table, show, summary_of
+from experiments.run_plan import Plan, jobs_of, make_plan
 from preserve_gym.command_line import complain
 from preserve_gym.errors import InputError
 

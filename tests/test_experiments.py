@@ -15,8 +15,8 @@ import yaml
 from experiments.evaluate import INTERVAL_COLUMNS
 from experiments.latency_histogram import Histogram
 from experiments.options import Options, parse
-from experiments.plan import make_plan
 from experiments.run import main
+from experiments.run_plan import make_plan
 from preserve_gym import InputError
 from preserve_gym.config import default_instance
 from preserve_gym.sim import TOTALS

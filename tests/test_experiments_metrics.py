@@ -20,9 +20,9 @@ from experiments.metrics import (
     violated,
 )
 from experiments.options import Options
-from experiments.plan import make_plan
 from experiments.progress import CellProgress, outcome
 from experiments.report import as_text, describe, episodes_table, policy_table, show, summary_of
+from experiments.run_plan import make_plan
 from preserve_gym import InstanceConfig, LatencyLaw
 from preserve_gym.config import PowerConfig
 

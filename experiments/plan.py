@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -197,12 +198,12 @@ def _write(answers: Sequence[Answer], folder: Path) -> bool:
     from experiments.plan_report import as_text, plan_table, settings_table
 
     text = as_text(answers)
-    for name, table in (("plan.csv", plan_table(answers)), ("settings.csv", settings_table(answers))):
-        table.to_csv(folder / name, index=False, lineterminator="\n", float_format="%.6g")
+    for file, table in (("plan.csv", plan_table(answers)), ("settings.csv", settings_table(answers))):
+        table.to_csv(folder / file, index=False, lineterminator="\n", float_format="%.6g")
     (folder / "plan.txt").write_text(text, encoding="utf-8")
     traffic = answers[0].case.traffic
     sources = trace_sources(traffic.measured_on)
-    name = {"trace": sources[0]["name"]}
+    name: dict[str, Any] = {"trace": sources[0]["name"]}
     record = {
         "attainment": answers[0].case.target,
         "traces": sources,

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from baselines import POLICIES, Entry, make_fitted_policy
-from baselines.bounds import BestStatic, LowerBound, as_policy, best_static, find_hindsight
+from baselines.bounds import BestStatic, LowerBound, as_policy, best_static, find_hindsight, play
 from baselines.own import load_own
 from experiments.evaluate import Policy, WindowResult, play_windows
 from experiments.metrics import percentile, tpot_s, ttft_s
@@ -60,7 +60,7 @@ class Answer:
         prevented: why nothing meets the target, in a sentence; None: something does.
         hours: of the traffic that is measured.
         chosen_hours: of the traffic that settings are chosen on.
-        static: on the traffic that settings are chosen on; None: not tried.
+        static: best static fleet on the traffic that settings are chosen on; None: not tried.
         measured_static: on the traffic that is measured, in hindsight; None: not tried.
         plans: static first, then the policies in the order given, then the hindsight schedule if asked for.
         fronts: all settings that were tried, by policy.
@@ -86,13 +86,9 @@ class Answer:
 
     @property
     def static_gpu_hours(self) -> float:
-        """Of the smallest static fleet that meets the target on the traffic measured and was not too small
-        on the other; NaN if there is none.
-        """
-        if self.static is None or self.measured_static is None or self.prevented is not None:
-            return math.nan
-        size = max(self.static.instances, self.measured_static.instances)
-        return size * self.case.cluster.instance.gpus * self.hours
+        """Of the static fleet, on the traffic measured; NaN if none meets the target."""
+        plan = self.plan(STATIC)
+        return math.nan if plan is None else plan.figures["gpu_hours"]
 
     def saving(self, plan: Plan) -> float:
         """Share of the GPU-hours of that static fleet that a plan saves."""
@@ -169,12 +165,8 @@ def full_answer(
     answer = static_answer(case, on_done)
     if answer.prevented is not None:
         return answer
-    assert answer.static is not None
-    size = answer.static.instances
+    plans = [_static_plan(answer)]
     workload = case.traffic.workload(measured=True)
-    policy = make_fitted_policy(f"static-{size}", case.cluster, workload)
-    text, attainment = f"{size} instance{'s' * (size > 1)}", answer.static.outcome.attainment
-    plans = [_measured(case, policy, STATIC, text, attainment)]
     fronts, failed, refused = _tried(case, policies, jobs, on_done)
     for k, front in enumerate(fronts):
         on_done(f"{case.label}: chosen settings", k, len(fronts))
@@ -187,12 +179,26 @@ def full_answer(
     return replace(answer, plans=tuple(plans), fronts=tuple(fronts), failed=failed, refused=refused)
 
 
+def _static_plan(answer: Answer) -> Plan:
+    """That of the smallest fleet that is enough for both parts of the traffic."""
+    case, static, measured = answer.case, answer.static, answer.measured_static
+    assert static is not None
+    assert measured is not None
+    size, attainment = static.instances, static.outcome.attainment
+    if measured.instances > size:
+        size, problem = measured.instances, case.problem(measured=False)
+        attainment = play(problem, problem.constant(size)).attainment
+    policy = make_fitted_policy(f"static-{size}", case.cluster, case.traffic.workload(measured=True))
+    return _measured(case, policy, STATIC, f"{size} instance{'s' * (size > 1)}", attainment)
+
+
 def _tried(
     case: Case, policies: Sequence[str], jobs: int, on_done: OnDone
 ) -> tuple[list[Front], dict[str, str], dict[str, str]]:
     """The front of each policy, errors, and refusals."""
     tasks = [_Task(case, policy, setting) for policy in policies for setting in settings_of(policy)]
     what = f"{case.label}: settings of policies"
+    on_done(what, 0, len(tasks))
     points = run_tasks(_play, tasks, jobs=jobs, on_done=lambda k: on_done(what, k, len(tasks)))
     fronts, failed, refused = [], {}, {}
     for policy in policies:

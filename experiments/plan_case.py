@@ -225,13 +225,13 @@ def _reason(late: pd.DataFrame, slo: SloConfig) -> str:
             k = int(np.argsort(first)[len(first) // 2])
             prompt = int(served["prompt_tokens"].iloc[k])
             return (
-                f"its first token takes {first[k]:.3g} s for a prompt of {prompt:,} tokens (SLO "
-                f"{deadline[k]:.3g} s)"
+                f"the median of the others has its first token after {first[k]:.3g} s, of a prompt of "
+                f"{prompt:,} tokens (SLO {deadline[k]:.3g} s)"
             )
     each = tpot_s(served)
     if slo.tpot_s is None or np.isnan(each).all():
         return ""
-    return f"a token takes {1000 * np.nanmedian(each):.3g} ms (SLO {1000 * slo.tpot_s:.3g} ms)"
+    return f"the others take {1000 * np.nanmedian(each):.3g} ms per token (SLO {1000 * slo.tpot_s:.3g} ms)"
 
 
 def check_positive(option: str, value: float | None) -> None:

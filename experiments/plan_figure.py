@@ -17,7 +17,7 @@ from experiments.plan_report import settings_table
 from experiments.timeline import timeline
 
 _COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-_MARKERS = "osD^vP"
+_MARKERS = "oD^vPX"
 _LEAST_MISSED = 1e-4  # what is drawn of fewer; a log scale has no zero
 _TICKS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0 - _LEAST_MISSED)
 
@@ -51,17 +51,21 @@ def _draw_fronts(axis: Axes, answer: Answer) -> None:
         colour = BLACK if static else _COLOURS[(k - 1) % len(_COLOURS)]
         marker = "s" if static else _MARKERS[(k - 1) % len(_MARKERS)]
         front = _front(rows)
-        style = {"color": colour, "lw": 1.2, "ls": ":" if static else "-"}
-        axis.plot(front["gpus"], _missed(front), **style)
+        axis.plot(front["gpus"], _missed(front), ":" if static else "-", color=colour, lw=1.2)
         axis.scatter(rows["gpus"], _missed(rows), s=12, color=colour, marker=marker, alpha=0.35, lw=0)
         chosen = rows[rows["chosen"]]
         label = str(policy).rpartition(":")[2]
         axis.scatter(
             chosen["gpus"], _missed(chosen), s=60, color=colour, marker=marker, label=label, zorder=3
         )
-    target = answer.case.target
-    axis.axhline(max(1.0 - target, _LEAST_MISSED), color=GREY, lw=1)
-    able = settings[settings["attainment"] >= 0.5]
+    if (hindsight := answer.plan(HINDSIGHT)) is not None and not answer.case.traffic.is_split:
+        missed = max(1.0 - hindsight.figures["attainment"], _LEAST_MISSED)
+        axis.scatter(
+            hindsight.figures["gpus"], missed, s=90, color=GREY, marker="*", label=HINDSIGHT, zorder=3
+        )
+    axis.axhline(max(1.0 - answer.case.target, _LEAST_MISSED), color=GREY, lw=1)
+    part = " on the first part" if answer.case.traffic.is_split else ""
+    able = settings[settings["attainment"] >= 0.6]
     low, high = able["gpus"].min(), settings.loc[settings["chosen"], "gpus"].max()
     axis.set(
         xlim=(0.92 * low, high + 0.35 * (high - low) + 0.1 * high),
@@ -69,7 +73,7 @@ def _draw_fronts(axis: Axes, answer: Answer) -> None:
         yscale="log",
         xlabel="GPUs on average",
         ylabel="within the SLO, %",
-        title=f"{answer.case.label}: settings tried, large: chosen",
+        title=f"{answer.case.label}: settings tried{part}, large: chosen",
     )
     axis.yaxis.set_major_locator(FixedLocator([1.0 - tick for tick in _TICKS]))
     axis.yaxis.set_minor_locator(NullLocator())
@@ -102,11 +106,10 @@ def _draw_need(axis: Axes, answer: Answer) -> None:
         held = rows["ready"] + rows["starting"] + rows["draining"]
         style = "--" if plan.policy == HINDSIGHT else "-"
         axis.step(_hours(rows, answer), held, style, where="post", color=colour, lw=1.3, label=plan.policy)
-    axis.set(
-        xlabel="hours played", ylabel="instances", title="needed by what arrives, and held", ylim=(0.0, None)
-    )
+    axis.set(xlabel="hours played", ylabel="instances", title="needed by what arrives, and held")
     axis.grid(alpha=0.25)
-    axis.legend(fontsize=8, ncols=len(lines) + 1, frameon=False, loc="lower left")
+    axis.set_ylim(0.0, 1.15 * axis.get_ylim()[1])  # room for the legend
+    axis.legend(fontsize=8, ncols=len(lines) + 1, frameon=False, loc="upper left")
 
 
 def _hours(rows: pd.DataFrame, answer: Answer) -> np.ndarray:
@@ -126,4 +129,4 @@ def _missed(rows: pd.DataFrame) -> pd.Series:
 
 def _met(missed: float, _: object = None) -> str:
     text = f"{100 * (1.0 - missed):.6g}"
-    return f"≥ {text}" if missed <= 1.01 * _LEAST_MISSED else text
+    return f"{text} +" if missed <= 1.01 * _LEAST_MISSED else text

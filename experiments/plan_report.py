@@ -64,9 +64,13 @@ def settings_table(answers: Sequence[Answer]) -> pd.DataFrame:
     for answer in answers:
         label, hours = answer.case.label, answer.chosen_hours
         if answer.static is not None:
-            for size, attainment in answer.static.attainments.items():
+            attainments, best = dict(answer.static.attainments), 0
+            if (plan := answer.plan(STATIC)) is not None:
+                best = int(plan.figures["peak_instances"])
+                attainments[best] = plan.chosen_attainment
+            for size, attainment in attainments.items():
                 gpus = float(size * answer.case.cluster.instance.gpus)
-                chosen = size == answer.static.instances and answer.static.meets
+                chosen = size == best
                 rows.append((label, STATIC, f"instances={size}", attainment, gpus * hours, gpus, chosen))
         for front in answer.fronts:
             for one in front.configurations:
@@ -153,23 +157,17 @@ def _static_words(answer: Answer) -> str:
     assert static is not None
     assert measured is not None
     assert plan is not None
-    size, gpus = static.instances, answer.case.cluster.instance.gpus
-    where = f" on {_first_part(answer)}" if answer.case.traffic.is_split else ""
-    below = static.attainments.get(size - 1)
-    said = f"{_count(size, gpus)} as a static fleet meet{'s' * (size == 1)} it{where}"
+    size, gpus = max(static.instances, measured.instances), answer.case.cluster.instance.gpus
+    said = f"{_count(size, gpus)} as a static fleet meet{'s' * (size == 1)} it"
+    below = (measured if measured.instances == size else static).attainments.get(size - 1)
     if below is not None:
         said += f" ({size - 1} would serve {100 * below:.2f} % in time)"
-    if not answer.case.traffic.is_split:
-        return f"{said}: {_bill(plan)}."
-    return f"{said} and {'' if plan.meets else 'does not '}on {_rest(answer)}{_after(answer)}: {_bill(plan)}."
-
-
-def _after(answer: Answer) -> str:
-    """What the traffic measured would have needed, where that is another size."""
-    assert answer.static is not None
-    assert answer.measured_static is not None
-    size = answer.measured_static.instances
-    return "" if size == answer.static.instances else f" (where {size} would have been the fewest)"
+    said += f": {_bill(plan)}."
+    if static.instances < size:
+        return f"{said} To go by {_first_part(answer)} alone, {static.instances} would be enough."
+    if measured.instances < size:
+        return f"{said} For {_rest(answer)} alone, {measured.instances} would do."
+    return said
 
 
 def _policy_words(answer: Answer) -> str:
@@ -179,10 +177,10 @@ def _policy_words(answer: Answer) -> str:
         return "No policy was tried."
     if not able:
         closest = max(answer.policies, key=lambda plan: plan.figures["attainment"])
-        return (
-            f"No policy that was tried meets it; {closest.policy} comes closest with "
-            f"{100 * closest.figures['attainment']:.2f} %."
-        )
+        who = f"{closest.policy} comes closest with {100 * closest.figures['attainment']:.2f} %"
+        if answer.case.traffic.is_split:
+            return f"No setting that was chosen meets it on both parts of the traffic; {who}."
+        return f"No policy that was tried meets it; {who}."
     best = min(able, key=lambda plan: plan.figures["gpu_hours"])
     saving = answer.saving(best)
     if saving <= 0.0:
@@ -203,8 +201,8 @@ def _caveat(answer: Answer) -> str:
     forecast = f"with a set error of {PRESERVE_MAPE:.1%}" if forecaster == "noisy" else f"of {forecaster}"
     if traffic.is_split:
         chosen = (
-            f"Settings and the size of the static fleet were chosen on {_first_part(answer)} "
-            f"and measured on {_rest(answer)}."
+            f"Settings were chosen on {_first_part(answer)}, and all is measured on {_rest(answer)}; the "
+            "static fleet is the smallest that is enough for both."
         )
     else:
         chosen = (

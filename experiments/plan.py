@@ -100,8 +100,12 @@ def _run(options: Options) -> int:
     traffic = _traffic(options)
     cases = _cases(options, traffic)
     folder = new_folder(options.out, f"plan-{traffic.name}")
-    with _Progress() as progress:
-        answers = [_answer(case, options, progress) for case in cases]
+    try:
+        with _Progress() as progress:
+            answers = [_answer(case, options, progress) for case in cases]
+    except BaseException:
+        folder.rmdir()
+        raise
     failed = _write(answers, folder)
     print(f"Results: {folder}")
     return 1 if failed else 0

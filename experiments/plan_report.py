@@ -36,8 +36,15 @@ _COLUMNS: tuple[tuple[str, str, float, str], ...] = (
 )
 
 
+_TABLE = (
+    *("cluster", "policy", "setting", "meets", "chosen_attainment", "attainment", "arrived", "hours"),
+    *("instances", "peak_instances", "gpus", "peak_gpus", "gpu_hours", "cost_usd", "energy_kwh"),
+    *("of_static", "ttft_p99_s", "tpot_p99_s"),
+)
+
+
 def plan_table(answers: Sequence[Answer]) -> pd.DataFrame:
-    """One row per cluster and way of scaling, on the traffic measured."""
+    """One row per cluster and way of scaling, on the traffic measured; what is not known is NaN."""
     rows: list[dict[str, Any]] = []
     for answer in answers:
         gpus = answer.case.cluster.instance.gpus
@@ -55,7 +62,7 @@ def plan_table(answers: Sequence[Answer]) -> pd.DataFrame:
                     "hours": answer.hours,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_TABLE))
 
 
 def settings_table(answers: Sequence[Answer]) -> pd.DataFrame:
@@ -83,15 +90,15 @@ def settings_table(answers: Sequence[Answer]) -> pd.DataFrame:
 
 def as_text(answers: Sequence[Answer]) -> str:
     """The table and the conclusion, as plain text without trailing blanks."""
-    parts = [textwrap.fill(_question(answers[0].case), WIDTH)]
+    parts = [_wrapped(_question(answers[0].case))]
     for answer in answers:
         if answer.plans:
             stream = io.StringIO()
             Console(file=stream, width=2 * WIDTH, color_system=None).print(_shown(answer))
             parts.append("\n".join(line.rstrip() for line in stream.getvalue().splitlines()))
-        parts.append("\n".join(textwrap.fill(text, WIDTH) for text in conclusion(answer)))
+        parts.append("\n".join(_wrapped(text) for text in conclusion(answer)))
     if best := _best(answers):
-        parts.append(textwrap.fill(best, WIDTH))
+        parts.append(_wrapped(best))
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,7 +123,7 @@ def _shown(answer: Answer) -> Table:
     table.add_column(f"{answer.case.label}\nPolicy", no_wrap=True)
     table.add_column("\nSetting", no_wrap=True)
     rows = plan_table([answer])
-    columns = [column for column in _COLUMNS if column[1] in rows]
+    columns = [column for column in _COLUMNS if rows[column[1]].notna().any()]
     for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -129,10 +136,10 @@ def _shown(answer: Answer) -> Table:
 
 def _question(case: Case) -> str:
     workload = case.traffic.workload(measured=True)
-    hours = sum(workload.episode_at(float(start_s)).horizon_s for start_s in workload.evaluation_windows)
+    seconds = sum(workload.episode_at(float(start_s)).horizon_s for start_s in workload.evaluation_windows)
     problem = case.problem(measured=True)
     return (
-        f"{case.traffic.name}: {problem.arrived:,} requests in {_span(hours / 3600.0)}. Wanted: "
+        f"{case.traffic.name}: {problem.arrived:,} requests in {_span(seconds / 3600.0)}. Wanted: "
         f"{100 * case.target:g} % of them with {slo_words(case.cluster.slo)}."
     )
 
@@ -249,3 +256,7 @@ def _rest(answer: Answer) -> str:
 
 def _span(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 2.0 else f"{60.0 * hours:.1f} min"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False)

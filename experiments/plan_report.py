@@ -186,7 +186,10 @@ def _policy_words(answer: Answer) -> str:
         closest = max(answer.policies, key=lambda plan: plan.figures["attainment"])
         who = f"{closest.policy} comes closest with {100 * closest.figures['attainment']:.2f} %"
         if answer.case.traffic.is_split:
-            return f"No setting that was chosen meets it on both parts of the traffic; {who}."
+            return (
+                f"No setting that was chosen meets it on both parts of the traffic; {who}. To plan for a "
+                "higher --attainment leaves a reserve."
+            )
         return f"No policy that was tried meets it; {who}."
     best = min(able, key=lambda plan: plan.figures["gpu_hours"])
     saving = answer.saving(best)

@@ -59,7 +59,7 @@ class RunFolder:
             InputError: if ``out`` holds anything, or cannot be written.
         """
         try:
-            folder = cls(_make_numbered(name) if out is None else _make_empty(out))
+            folder = cls(new_folder(out, name))
             folder.write(OPTIONS, _yaml(options))
             folder.write(CONFIG, _yaml(config))
             folder.write(TIMINGS, "scenario,policy,seed,seconds\n")
@@ -199,6 +199,16 @@ class RunFolder:
 
     def _place(self, kind: str, cell: Cell, suffix: str) -> Path:
         return Path(kind, cell.scenario, cell.label, f"seed{cell.seed}.{suffix}")
+
+
+def new_folder(out: Path | None, name: str) -> Path:
+    """Make ``out``, or ``runs/<name>-<n>`` with the first number that is free.
+
+    Raises:
+        InputError: if ``out`` holds anything.
+        OSError: if it cannot be made.
+    """
+    return _make_numbered(name) if out is None else _make_empty(out)
 
 
 def _make_numbered(name: str) -> Path:

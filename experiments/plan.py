@@ -1,280 +1,271 @@
-"""From options to checked work: every mistake that can be seen beforehand shows here."""
+"""``python -m experiments.plan``: how many GPUs a service needs, under which policy, at which SLO."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
+from rich.console import Console
 
 from baselines import POLICIES
 from baselines.own import load_own
-from baselines.tuned import SUFFIX, tuned_parameters
-from experiments.backend import Pool
-from experiments.cells import Piece
-from experiments.evaluate import Cell, Setting
-from experiments.options import Options
-from experiments.policies import build_policy
-from experiments.provenance import own_files, trace_sources, versions
-from experiments.suites import SUITES, Suite
-from experiments.trace_setting import trace_setting
+from experiments.folder import new_folder
+from experiments.plan_answer import Answer, full_answer
+from experiments.plan_case import (
+    Case,
+    Traffic,
+    check_positive,
+    instances_of,
+    make_cluster,
+    what_prevents,
+    with_default_fleet,
+)
+from experiments.pool import WorkerDiedError
+from experiments.provenance import trace_sources, versions
+from experiments.suites import autoscalers
+from experiments.trace_setting import check_fits, first_row
+from preserve_gym.command_line import complain, parse, status_of
+from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError, did_you_mean
-from preserve_gym.forecasting.registry import FORECASTERS, SKTIME, unknown
-from preserve_gym.prediction import PREDICTORS
-from preserve_gym.scenarios import Scenario, load_scenario
-from preserve_gym.scenarios.frozen import frozen_windows
-from preserve_gym.sim import ROUTERS
+from preserve_gym.scenarios import load_scenario
 
-# Each process may hold the workload of a week: that many fit into the memory of a small machine.
-_MOST_DEFAULT_JOBS = 2
+PROGRAM = "python -m experiments.plan"
+_SAY_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Work that has been checked.
+class Options:
+    """How many GPUs a service needs to meet an SLO: as a static fleet, and under policies that scale it.
 
-    Attributes:
-        name: for the run folder.
-        settings: each scenario, or the trace.
-        policies: names of the policies that play each, by its name.
-        seeds: of each.
-        default_seeds: how many of them a policy plays whose tuned form plays too; None: all.
-        router: in place of the policies' own; None: their own.
-        windows: numbers of those that are played; None: all.
-        save: which tables of each cell are kept: ``timelines``, ``intervals`` or ``requests``.
-        baseline: label of the policy that the others are compared with; None: the usual one, if it plays.
-        config: what decides the result, for ``config.yaml``.
+    For each policy the cheapest setting of its main parameters that meets --attainment is chosen, as an
+    operator would tune it: on the first half of a trace of two days or more, or the validation windows of a
+    scenario, and measured on the rest. A shorter trace is both chosen and measured on, which is optimistic.
     """
 
-    name: str
-    settings: tuple[Setting, ...]
-    policies: dict[str, tuple[str, ...]]
-    seeds: tuple[int, ...]
-    default_seeds: int | None
-    router: str | None
-    windows: tuple[int, ...] | None
-    save: str
-    baseline: str | None
-    config: dict[str, Any]
+    trace: str | None = None
+    """Trace: a name that `python -m preserve_gym.traces list` shows, or a file: CSV or Parquet with the
+    columns arrival_s,prompt_tokens,output_tokens, or as released by Azure, BurstGPT or Mooncake."""
+    scenario: str | None = None
+    """Instead, a scenario by name or YAML file; its cluster stays where nothing else is given."""
+    model: str | None = None
+    """Model that the instances serve. Default: llama-3.1-8b."""
+    gpu: tuple[str, ...] = ()
+    """GPU that they run on; several are compared. Default: rtx-4090."""
+    tp: int | None = None
+    """GPUs of an instance (tensor parallelism). Default: 1."""
+    instance: Path | None = None
+    """Instead of --model, --gpu and --tp: file that `python -m preserve_gym.latency fit` wrote."""
+    slo_ttft: float | None = None
+    """Seconds until the first token. Default: 2, or the scenario's."""
+    slo_tpot: float | None = None
+    """Seconds per further token, on average. Default: 0.1, or the scenario's."""
+    attainment: float = 0.99
+    """Share of the requests that have to meet both."""
+    policies: tuple[str, ...] = ("preserve-up-only", "hpa", "forecast-headroom", "corr", "rate")
+    """Policies that scale; file.py:Class is one of your own."""
+    hindsight: int | None = None
+    """Look for the cheapest schedule of one who knows all arrivals, and improve it by so many simulations."""
+    max_instances: int | None = None
+    """Largest fleet. Default: half more than the busiest window needs, at least 16; the scenario's."""
+    cold_start_s: float | None = None
+    """From the decision to start an instance until it serves. Default: as measured for model and GPU."""
+    usd_per_gpu_hour: tuple[float, ...] = ()
+    """Price, one for each --gpu. Default: that of the preset."""
+    rate_scale: float = 1.0
+    """Factor on the request rate of a trace."""
+    service_scale: float = 1.0
+    """Size of the service of a generated trace, relative to the recorded or default one."""
+    jobs: int = 1
+    """Processes; each holds the traffic in memory."""
+    out: Path | None = None
+    """New folder for table, figure and text. Default: runs/plan-<name>-<n>."""
 
-    @cached_property
-    def cells(self) -> tuple[Cell, ...]:
-        """All cells in the order of tables: by scenario, policy and seed."""
-        return tuple(
-            Cell(setting.scenario, policy, seed)
-            for setting in self.settings
-            for policy in self.policies[setting.scenario]
-            for seed in self._seeds_of(setting.scenario, policy)
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0, 1 (a policy failed, the machine refused), 2 (bad input) or 130."""
+    try:
+        return status_of(lambda: _run(parse(Options, arguments, PROGRAM)))
+    except WorkerDiedError as error:
+        complain(str(error))
+        return 1
+
+
+def _run(options: Options) -> int:
+    _check(options)
+    traffic = _traffic(options)
+    cases = _cases(options, traffic)
+    folder = new_folder(options.out, f"plan-{traffic.name}")
+    try:
+        with _Progress() as progress:
+            answers = [_answer(case, options, progress) for case in cases]
+    except BaseException:
+        folder.rmdir()
+        raise
+    failed = _write(answers, folder)
+    print(f"Results: {folder}")
+    return 1 if failed else 0
+
+
+def _check(options: Options) -> None:
+    """What can be seen without the traffic."""
+    if (options.trace is None) == (options.scenario is None):
+        raise InputError("expected one of --trace and --scenario")
+    if not 0.0 < options.attainment <= 1.0:
+        raise InputError(f"--attainment: expected a share in (0, 1], got {options.attainment:g}")
+    for name in ("slo_ttft", "slo_tpot", "rate_scale", "service_scale"):
+        check_positive(f"--{name.replace('_', '-')}", getattr(options, name))
+    for name, least, most in (("jobs", 1, 256), ("hindsight", 0, 1_000_000), ("max_instances", 1, 10_000)):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option}: expected an integer in [{least}, {most}], got {value}")
+    if options.scenario is not None and (options.rate_scale, options.service_scale) != (1.0, 1.0):
+        raise InputError("--rate-scale, --service-scale: expected --trace with them; a scenario has its own")
+    if options.instance is not None and (options.model or options.gpu or options.tp):
+        raise InputError(
+            "--instance: expected none of --model, --gpu and --tp beside it, which it has itself"
         )
-
-    def _seeds_of(self, scenario: str, policy: str) -> tuple[int, ...]:
-        also_tuned = f"{policy}{SUFFIX}" in self.policies[scenario]
-        return self.seeds[: self.default_seeds] if also_tuned else self.seeds
-
-    def pieces(self, cells: Iterable[Cell], jobs: int) -> list[Piece]:
-        """These cells in pieces that share a workload; more pieces only where there are fewer than jobs.
-
-        The policies of one scenario and seed make a piece; the scenarios of one seed come before the next.
-        """
-        wanted = set(cells)
-        pieces = []
-        for seed in self.seeds:
-            for setting in self.settings:
-                names = self.policies[setting.scenario]
-                chosen = [cell for name in names if (cell := Cell(setting.scenario, name, seed)) in wanted]
-                if chosen:
-                    pieces.append(self._piece(setting, tuple(chosen)))
-        parts = -(-jobs // len(pieces)) if pieces else 1
-        split = [replace(p, cells=p.cells[k::parts]) for p in pieces for k in range(parts)]
-        return [piece for piece in split if piece.cells]
-
-    def _piece(self, setting: Setting, cells: tuple[Cell, ...]) -> Piece:
-        first = cells[0].seed == self.seeds[0]
-        tables = {
-            "timelines": ("timelines",) if first else (),
-            "intervals": ("timelines", "intervals") if first else ("intervals",),
-            "requests": (("timelines",) if first else ()) + ("intervals", "requests"),
-        }
-        return Piece(setting, cells, self.router, self.windows, tables[self.save])
+    if len(set(options.gpu)) != len(options.gpu):
+        raise InputError(f"--gpu: expected each once, got {' '.join(options.gpu)}")
+    prices, gpus = options.usd_per_gpu_hour, max(1, len(options.gpu))
+    if len(prices) not in (0, gpus):
+        raise InputError(f"--usd-per-gpu-hour: expected {gpus}, one for each GPU, got {len(prices)}")
+    _check_policies(options.policies)
 
 
-def make_plan(options: Options) -> Plan:
-    """Check the options against each other, the data and the clusters.
-
-    Raises:
-        InputError: naming the option, or the file and row, and what was expected.
-    """
-    suite = SUITES[options.suite or "quick"]
-    scenarios = suite.scenarios if options.scenario is None else options.scenario
-    if options.scenario is not None:
-        suite = Suite(scenarios)
-    if options.policies is not None:
-        suite = replace(suite, policies=options.policies, tuned=False, default_seeds=None)
-    _check_policies(suite.policies)
-    if options.router is not None and options.router not in ROUTERS:
-        hint = did_you_mean(options.router, ROUTERS)
-        raise InputError(f"--router: expected one of {', '.join(ROUTERS)}, got {options.router!r}{hint}")
-    first = options.seed or 0
-    seeds = tuple(range(first, first + (options.seeds or suite.seeds)))
-    if not scenarios and options.scenario is None:
-        settings: tuple[Setting, ...] = (_checked_trace(options, suite, seeds[0]),)
-    else:
-        settings = _scenario_settings(options, scenarios)
-        for setting in settings:
-            _check_scenario(setting, suite.policies_of(setting.scenario), options)
-    policies = {setting.scenario: suite.policies_of(setting.scenario) for setting in settings}
-    return Plan(
-        name=_name(options, settings),
-        settings=settings,
-        policies=policies,
-        seeds=seeds,
-        default_seeds=suite.default_seeds,
-        router=options.router,
-        windows=options.windows,
-        save=options.save or "timelines",
-        baseline=_checked_baseline(options.baseline, policies),
-        config=_config(options, settings, policies, seeds),
-    )
-
-
-def _checked_baseline(name: str | None, policies: Mapping[str, Sequence[str]]) -> str | None:
-    if name is None:
-        return None
-    label = Cell("", name, 0).label
-    labels = {Cell("", policy, 0).label for played in policies.values() for policy in played}
-    if label not in labels:
-        hint = did_you_mean(label, sorted(labels))
-        raise InputError(f"--baseline: expected a policy that plays, got {name!r}{hint}")
-    return label
-
-
-def jobs_of(pool: Pool, plan: Plan) -> int:
-    """Processes to play with."""
-    if pool.jobs is not None:
-        return pool.jobs
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    weeks = any(setting.workload.split is not None for setting in plan.settings)
-    return min(cores, _MOST_DEFAULT_JOBS) if weeks else cores
-
-
-def _checked_trace(options: Options, suite: Suite, seed: int) -> Setting:
-    setting, workload = trace_setting(options, options.trace or "synthetic-chat", seed)
-    for name in suite.policies:
-        build_policy(name, setting.cluster, workload, setting.scenario, options.router)
-    return setting
-
-
-def _scenario_settings(options: Options, names: tuple[str, ...]) -> tuple[Setting, ...]:
-    if not names:
-        raise InputError("--scenario: expected at least one, got none")
-    scenarios: dict[str, Scenario] = {}
+def _check_policies(names: Sequence[str]) -> None:
+    known = [name for name in autoscalers() if name != "static"]
     for name in names:
-        scenario = load_scenario(name)
-        if scenario.name in scenarios:
-            raise InputError(f"--scenario: expected each scenario once, got {scenario.name!r} twice")
-        scenarios[scenario.name] = scenario
-    _check_predictions(options)
-    changed = {
-        name: getattr(options, name)
-        for name in ("forecaster", "predictor")
-        if getattr(options, name) is not None
-    }
-    split: Any = options.split or "test"
-    return tuple(
-        Setting(name, scenario.cluster, replace(scenario.workload, split=split, **changed))
-        for name, scenario in scenarios.items()
-    )
-
-
-def _check_predictions(options: Options) -> None:
-    forecaster, predictor = options.forecaster, options.predictor
-    if forecaster is not None and forecaster not in FORECASTERS and not forecaster.startswith(SKTIME):
-        raise unknown(forecaster)
-    if predictor is not None and predictor not in PREDICTORS:
-        hint = did_you_mean(predictor, PREDICTORS)
-        raise InputError(f"--predictor: expected one of {', '.join(PREDICTORS)}, got {predictor!r}{hint}")
-
-
-def _check_scenario(setting: Setting, policies: tuple[str, ...], options: Options) -> None:
-    """What shows without making its workload, which takes seconds."""
-    for name in policies:
-        if name.endswith(SUFFIX) and ":" not in name:
-            tuned_parameters(name.removesuffix(SUFFIX), setting.scenario)
-        elif sized := re.fullmatch(r"static-(\d{1,9})", name):
-            low, high = setting.cluster.min_instances, setting.cluster.max_instances
-            if not low <= int(sized[1]) <= high:
-                raise InputError(
-                    f"--policies: {name}: expected instances in [{low}, {high}], the bounds of the cluster "
-                    f"of scenario {setting.scenario!r}"
-                )
-    frozen = frozen_windows().get(setting.scenario)
-    if frozen is None or options.windows is None:
-        return
-    count = len(frozen.validation if setting.workload.split == "validation" else frozen.test)
-    _check_windows(options.windows, count, setting.scenario)
-
-
-def _check_windows(windows: tuple[int, ...], count: int, scenario: str) -> None:
-    for window in windows:
-        if not 0 <= window < count:
-            raise InputError(
-                f"--windows: expected numbers in [0, {count - 1}], as scenario {scenario!r} has {count} "
-                f"window{'s' * (count > 1)}, got {window}"
-            )
-    if not windows or len(set(windows)) != len(windows):
-        raise InputError(f"--windows: expected different numbers, at least one, got {list(windows)}")
-
-
-def _check_policies(names: tuple[str, ...]) -> None:
-    if not names:
-        raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
-    for i, name in enumerate(names):
         if ":" in name:
             load_own(name)
-        elif name.removesuffix(SUFFIX) not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
-            known = ", ".join((*POLICIES, "static-N", f"NAME{SUFFIX}", "file.py:Class"))
-            hint = did_you_mean(name, POLICIES)
-            raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
-        # Files are named after the class of one's own, too.
-        if name.rpartition(":")[2] in [other.rpartition(":")[2] for other in names[:i]]:
-            raise InputError(f"--policies: expected each policy once, got {name!r} twice")
+        elif name.startswith("static") or name not in POLICIES or POLICIES[name].oracle:
+            tried = " (static fleets are tried in any case)" * name.startswith("static")
+            raise InputError(
+                f"--policies: expected some of {', '.join(known)}, file.py:Class, got {name!r}"
+                f"{tried or did_you_mean(name, known)}"
+            )
+    labels = [name.rpartition(":")[2] for name in names]
+    if len(set(labels)) != len(labels):
+        raise InputError(f"--policies: expected each once, got {' '.join(labels)}")
 
 
-def _name(options: Options, settings: tuple[Setting, ...]) -> str:
-    if options.suite is not None:
-        return options.suite
-    return settings[0].scenario if len(settings) == 1 else f"{len(settings)}-scenarios"
+def _traffic(options: Options) -> Traffic:
+    if options.scenario is not None:
+        return Traffic.of_scenario(options.scenario)
+    return Traffic.of_trace(options.trace or "", options.service_scale, options.rate_scale)
 
 
-def _config(
-    options: Options,
-    settings: tuple[Setting, ...],
-    policies: dict[str, tuple[str, ...]],
-    seeds: tuple[int, ...],
-) -> dict[str, Any]:
-    """Everything that decides the result and nothing that does not, such as places, times and ``jobs``."""
-    scenarios = {}
-    for setting in settings:
-        sources = trace_sources(setting.workload)
-        workload = setting.workload.to_mapping() | {"trace": sources[0]["name"]}
-        del workload["seed"]
-        scenarios[setting.scenario] = {
-            "traces": sources,
-            "cluster": setting.cluster.to_mapping(),
-            "workload": workload,
-            "plays": [name.rpartition(":")[2] for name in policies[setting.scenario]],
-        }
-    files = own_files(policies[settings[0].scenario])
-    return {
-        "suite": options.suite,
-        "seeds": list(seeds),
-        "split": settings[0].workload.split,
-        "windows": None if options.windows is None else list(options.windows),
-        "router": options.router,
-        "save": options.save or "timelines",
-        "scenarios": scenarios,
-        **({"own_files": files} if files else {}),
+def _cases(options: Options, traffic: Traffic) -> list[Case]:
+    base = ClusterConfig() if options.scenario is None else load_scenario(options.scenario).cluster
+    kept = None if options.scenario is None else base.instance
+    instances = instances_of(kept, options.model, options.gpu, options.tp, options.instance)
+    cases = []
+    for k, (label, instance) in enumerate(instances):
+        cluster = make_cluster(
+            base,
+            instance,
+            ttft_s=options.slo_ttft,
+            tpot_s=options.slo_tpot,
+            cold_start_s=options.cold_start_s,
+            usd_per_gpu_hour=options.usd_per_gpu_hour[k] if options.usd_per_gpu_hour else None,
+            max_instances=options.max_instances,
+        )
+        if options.trace is not None:
+            check_fits(cluster, traffic.workload(measured=False).trace, first_row(options.trace))
+        cases.append(Case(label, traffic, cluster, options.attainment))
+    return cases
+
+
+def _answer(case: Case, options: Options, progress: _Progress) -> Answer:
+    """How many instances it takes."""
+    progress(f"{case.label}: requests alone on an instance", 0, 0)
+    if (reason := what_prevents(case)) is not None:
+        return Answer(case, reason)
+    progress(f"{case.label}: what an instance serves", 0, 0)
+    changed = options.scenario is None or bool(options.model or options.gpu or options.tp or options.instance)
+    if options.max_instances is None and changed:
+        case = with_default_fleet(case)
+    return full_answer(
+        case, options.policies, hindsight=options.hindsight, jobs=options.jobs, on_done=progress
+    )
+
+
+def _write(answers: Sequence[Answer], folder: Path) -> bool:
+    """Write and show what was found; whether a policy failed."""
+    # Here, so that workers, which import this module too, do without matplotlib.
+    from experiments.plan_figure import draw
+    from experiments.plan_report import as_text, plan_table, settings_table
+
+    text = as_text(answers)
+    for file, table in (("plan.csv", plan_table(answers)), ("settings.csv", settings_table(answers))):
+        table.to_csv(folder / file, index=False, lineterminator="\n", float_format="%.6g")
+    (folder / "plan.txt").write_text(text, encoding="utf-8")
+    traffic = answers[0].case.traffic
+    sources = trace_sources(traffic.measured_on)
+    name: dict[str, Any] = {"trace": sources[0]["name"]}
+    record = {
+        "attainment": answers[0].case.target,
+        "traces": sources,
+        "chosen_on": traffic.chosen_on.to_mapping() | name,
+        "measured_on": traffic.measured_on.to_mapping() | name,
+        "clusters": {answer.case.label: answer.case.cluster.to_mapping() for answer in answers},
         "versions": versions(),
     }
+    (folder / "config.yaml").write_text(yaml.dump(record, Dumper=_Dumper, sort_keys=False), encoding="utf-8")
+    draw(answers, folder)
+    print(text)
+    for answer in answers:
+        for policy, message in answer.failed.items():
+            complain(f"{answer.case.label}, {policy}: {message}")
+    return any(answer.failed for answer in answers)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Without anchors, and with tuples as lists."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+_Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
+
+
+class _Progress:
+    """What is being done: a line that changes on a terminal, now and then a line elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._status = self._console.status("")
+        self._said_s = self._began_s = time.monotonic()
+        self._what = ""
+
+    def __enter__(self) -> _Progress:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now_s = time.monotonic()
+        if what != self._what:
+            self._what, self._began_s = what, now_s
+        left = ""
+        if done:
+            left = f", about {(now_s - self._began_s) / done * (total - done) / 60.0:.1f} min left"
+        text = f"{what} {done}/{total}{left}" if total else what
+        if self._console.is_terminal:
+            self._status.update(text)
+        elif now_s - self._said_s >= _SAY_EVERY_S:
+            self._said_s = now_s
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,9 +16,9 @@ from experiments.backend import Pool
 from experiments.cells import Piece
 from experiments.evaluate import Cell
 from experiments.folder import CorruptCellError, RunFolder
-from experiments.plan import jobs_of, make_plan
 from experiments.progress import CellProgress, outcome
 from experiments.provenance import changes
+from experiments.run_plan import jobs_of, make_plan
 from preserve_gym.command_line import complain
 
 Record = dict[str, Any]

@@ -16,11 +16,11 @@ from experiments.compare import as_text, compare, show, write, write_report
 from experiments.evaluate import Cell
 from experiments.folder import CorruptCellError, RunFolder
 from experiments.options import PAPERS, PROGRAM, Options, parse, to_keep
-from experiments.plan import Plan, jobs_of, make_plan
 from experiments.pool import WorkerDiedError
 from experiments.progress import CellProgress, outcome
 from experiments.replay import replay
 from experiments.report import episodes_table
+from experiments.run_plan import Plan, jobs_of, make_plan
 from experiments.run_records import RunRecords
 from preserve_gym.command_line import complain
 from preserve_gym.errors import InputError

@@ -46,11 +46,11 @@ def trace_setting(options: Options, trace: str, seed: int) -> tuple[Setting, Wor
         forecaster=options.forecaster or WorkloadConfig.forecaster,
         predictor=options.predictor or WorkloadConfig.predictor,
     )
-    check_fits(cluster, load_trace(trace, seed, workload.service_scale), _first_row(trace))
+    check_fits(cluster, load_trace(trace, seed, workload.service_scale), first_row(trace))
     setting = Setting(trace_name(trace), cluster, workload)
     loaded = setting.make_workload(seed)
     if options.max_instances is None:
-        setting = replace(setting, cluster=replace(cluster, max_instances=_largest_fleet(cluster, loaded)))
+        setting = replace(setting, cluster=replace(cluster, max_instances=largest_fleet(cluster, loaded)))
     return setting, loaded
 
 
@@ -95,14 +95,14 @@ def _instance(options: Options) -> InstanceConfig:
     )
 
 
-def _largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
-    """The default of ``--max-instances``."""
+def largest_fleet(cluster: ClusterConfig, workload: Workload) -> int:
+    """The default of ``--max-instances``: half more than the busiest window of the trace needs."""
     window_s = workload.config.window_s
-    prompt, output = workload.fitted_window_tokens(window_s)
+    prompt, output = workload.trace.window_tokens(window_s)
     peak = float(np.max(workload.profile(cluster).need(prompt / window_s, output / window_s)))
     return max(_LEAST_FLEET, math.ceil(_FLEET_HEADROOM * peak))
 
 
-def _first_row(trace: str) -> int:
-    """Files count as an editor does, their header is row 1."""
+def first_row(trace: str) -> int:
+    """Number of a trace's first row: files count as an editor does, their header is row 1."""
     return 0 if trace in GENERATED else 2

@@ -16,8 +16,8 @@ from experiments import suites
 from experiments.evaluate import INTERVAL_COLUMNS
 from experiments.latency_histogram import Histogram
 from experiments.options import Options, parse
-from experiments.plan import make_plan
 from experiments.run import main
+from experiments.run_plan import make_plan
 from experiments.suites import SUITES, Suite
 from preserve_gym import InputError
 from preserve_gym.config import default_instance

@@ -27,10 +27,10 @@ from experiments.metrics import (
     violated,
 )
 from experiments.options import Options
-from experiments.plan import make_plan
 from experiments.policy_table import policy_table
 from experiments.progress import CellProgress, outcome
 from experiments.report import describe, episodes_table
+from experiments.run_plan import make_plan
 from experiments.run_records import RunRecords
 from preserve_gym import InstanceConfig, LatencyLaw
 from preserve_gym.config import PowerConfig

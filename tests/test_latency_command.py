@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import plan
+from experiments.options import Options, parse
+from experiments.trace_setting import _instance
 from preserve_gym.config import InstanceConfig
 from preserve_gym.errors import InputError
 from preserve_gym.latency import __main__ as command
@@ -181,10 +182,10 @@ def test_check_against_splitwise(folder: Path, data_dir: Path, capsys: pytest.Ca
 
 def test_an_instance_goes_into_an_experiment(folder: Path) -> None:
     assert main(arguments(*write(folder, "own"))) == 0
-    instance = plan._instance(plan.Options(instance=folder / f"{NAME}.yaml"))
+    instance = _instance(Options(instance=folder / f"{NAME}.yaml"))
     assert instance == InstanceConfig.from_file(folder / f"{NAME}.yaml")
     with pytest.raises(InputError, match="--gpu: expected none beside --instance"):
-        plan._instance(plan.Options(instance=folder / f"{NAME}.yaml", gpu="a100"))
+        parse(["--instance", str(folder / f"{NAME}.yaml"), "--gpu", "a100"])
 
 
 # What is refused

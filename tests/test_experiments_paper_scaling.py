@@ -260,7 +260,7 @@ def test_command(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert set(runs["service"]) == {"code", "conv"}
     policies = pd.read_csv(out / "policies.csv", keep_default_na=False)
     resources = 100.0 * (8.0 - policies["instances"]) / 8.0
-    np.testing.assert_allclose(policies["resources"], resources)
+    np.testing.assert_allclose(policies["resources"], resources, rtol=1e-6)
     assert len(pd.read_csv(out / "forecasts.csv")) == 2 * 4
     assert len(pd.read_csv(out / "flaws.csv")) == 2 * 9
     assert (out / "scaling.png").stat().st_size > 5000

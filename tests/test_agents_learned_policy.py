@@ -104,6 +104,7 @@ def test_what_is_saved_is_loaded(lively: Path) -> None:
         np.testing.assert_array_equal(values, model.network.arrays[name])
 
 
+@pytest.mark.slow
 def test_a_policy_plays_as_its_front_says(lively: Path, workload: Workload) -> None:
     policy = make_fitted_policy(str(lively), CLUSTER, workload)
     windows = range(len(workload.evaluation_windows))

@@ -105,6 +105,7 @@ def test_a_training_saves_everything(
     assert len((out / "evaluations.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_another(scenario: str, tmp_path: Path) -> None:
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert run(scenario, tmp_path / name, "--seed", seed) == 0
@@ -114,6 +115,7 @@ def test_the_same_seed_gives_the_same_model_and_another_another(scenario: str, t
     assert any((values.numpy() != other[name].numpy()).any() for name, values in one.items())
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(
     scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -243,9 +243,20 @@ def assert_same_histograms(fast: Cluster, slow: ReferenceCluster) -> None:
         assert of_classes["violations"].to_dict() == violated
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(scenarios())
 def test_the_engine_equals_the_reference(scenario: dict[str, Any]) -> None:
+    assert_engine_equals_reference(scenario)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(scenarios())
+def test_the_engine_equals_the_reference_in_many_cases(scenario: dict[str, Any]) -> None:
+    assert_engine_equals_reference(scenario)
+
+
+def assert_engine_equals_reference(scenario: dict[str, Any]) -> None:
     fast, slow = build(scenario)
     now = 0.0
     for step_s, target in scenario["steps"]:

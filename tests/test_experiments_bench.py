@@ -185,6 +185,7 @@ def test_bad_input(arguments: list[str], named: str, capsys: pytest.CaptureFixtu
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_traces_are_read_and_generated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_probability_of_improvement() -> None:
     assert better == pytest.approx(stats.norm.cdf(1.0 / np.sqrt(2.0)), abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", [np.mean, interquartile_mean])
 def test_bootstrap_intervals_of_exchangeable_runs(statistic: Callable[[FloatArray], float]) -> None:
     rng = np.random.default_rng(0)

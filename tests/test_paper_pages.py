@@ -171,6 +171,7 @@ def test_the_two_flaws() -> None:
             says(survives, *with_interval(row, "survives"))
 
 
+@pytest.mark.slow
 def test_a_routing_run_is_what_comes_out_today(data_dir: Path) -> None:
     runs = result("paper-routing", "runs")
     of_one = runs[(runs["rate_rps"] == 9.5) & (runs["seed"] == 3)]

@@ -186,7 +186,7 @@ class TestAzure2024:
         table = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(2, 3))
         assert [prompt, output] == pytest.approx(table.sum(axis=0).tolist())
 
-    @pytest.mark.parametrize("service", ["conv", "code"])
+    @pytest.mark.parametrize("service", [pytest.param("conv", marks=pytest.mark.slow), "code"])
     def test_generated_windows_have_counts_and_mean_lengths(self, service: str, data_dir: Path) -> None:
         path = data_dir / "traces/azure_llm_2024_10min.csv.gz"
         published = azure_2024.ten_minute_counts(path, service)

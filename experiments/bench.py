@@ -19,6 +19,7 @@ from experiments.bench_parts import PARTS, Part, PartName
 from experiments.bench_policies import Policies
 from experiments.bench_setup import QUICK, Setup, Sizes, find_trace, machine
 from experiments.bench_traces import Traces
+from experiments.tables import plain_console
 from preserve_gym import InputError
 
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -169,9 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench = tyro.extras.subcommand_cli_from_dict(
         {"engine": Engine, "envs": Envs, "policies": Policies, "traces": Traces}, args=arguments
     )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
+    console = plain_console(_PLAIN_WIDTH)
     try:
         bench.run(console, show)
     except InputError as error:

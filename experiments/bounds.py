@@ -19,6 +19,7 @@ from rich.table import Table
 
 from baselines.bounds import Problem, Schedule, best_static, find_hindsight, lower_bound
 from baselines.bounds.kept import FOLDER, KeptBounds, file_name, read_bounds, run_lengths
+from experiments.tables import plain_console
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.scenarios import Scenario, load_scenario, scenario_names, trace_digest
@@ -73,9 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     scenarios = _check(options)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = plain_console(_WIDTH)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     with console.status("") as status:

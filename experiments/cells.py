@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from baselines.bounds.kept import run_lengths
 from experiments.evaluate import Cell, Setting, WindowResult, each_window
 from experiments.latency_histogram import Histogram
 from experiments.metrics import normalized_latency_s, tpot_s, ttft_s
@@ -161,12 +162,6 @@ def _message(error: Exception) -> str:
     where = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"
-
-
-def run_lengths(targets: NDArray[np.int64]) -> list[list[int]]:
-    """The changes of a sequence: ``[interval, target]`` for the first and for each that differs."""
-    changed = np.flatnonzero(np.diff(targets)) + 1
-    return [[int(k), int(targets[k])] for k in (0, *changed)]
 
 
 class Repeated:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from baselines.bounds.kept import FOLDER, file_name, read_bounds
 from experiments.policy_table import WIDTH, explain, policy_table
+from experiments.replacing import replacing
 from experiments.report import describe
 from experiments.run_records import RunRecords
 from experiments.summary import BASELINE, summary
@@ -138,9 +139,8 @@ def _scenarios(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -188,14 +188,20 @@ def each_window(
                 on_progress((done + share) / len(chosen))
 
         start_s = float(starts_s[window])
-        options = policy.env_options()
-        if hasattr(policy, "initial_instances"):
-            options["initial_instances"] = policy.initial_instances(start_s)
+        options = options_at(policy, start_s)
         env = gym.make("preserve/Autoscale-v0", disable_env_checker=True, workload=workload, **options)
         try:
             yield _play_window(env, cluster, policy, seed, window, start_s, on_share)
         finally:
             env.close()
+
+
+def options_at(policy: Policy, start_s: float) -> dict[str, Any]:
+    """Options of the environment, but for the workload, of a policy in the window from ``start_s`` on."""
+    options = policy.env_options()
+    if hasattr(policy, "initial_instances"):
+        options["initial_instances"] = policy.initial_instances(start_s)
+    return options
 
 
 def _play_window(

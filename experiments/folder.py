@@ -19,11 +19,11 @@ from experiments.cells import PlayedCell
 from experiments.evaluate import Cell
 from experiments.options import Options, read_options
 from experiments.provenance import changes
+from experiments.replacing import PARTIAL, replacing
 from preserve_gym.errors import InputError
 
 CONFIG, OPTIONS, SUMMARY, TIMINGS = "config.yaml", "options.yaml", "summary.csv", "timings.csv"
 DEFAULT_ROOT = Path("runs")
-_PARTIAL = ".partial"
 _RECORD = ("scenario", "policy", "seed", "router", "parameters", "profile", "error", "windows")
 _WIDTH = 110
 
@@ -101,7 +101,7 @@ class RunFolder:
             os.close(descriptor)
 
     def _tidy(self) -> None:
-        for path in self.path.rglob(f"*{_PARTIAL}"):
+        for path in self.path.rglob(f"*{PARTIAL}"):
             path.unlink(missing_ok=True)
 
     def options(self) -> Options:
@@ -139,7 +139,7 @@ class RunFolder:
         """Write tables, then the record, whose presence says that the cell is done, then how long it took."""
         cell = played.cell
         for kind, table in played.tables.items():
-            with self._replacing(self._place(kind, cell, "parquet")) as partial:
+            with replacing(self.path / self._place(kind, cell, "parquet")) as partial:
                 _write_table(table, partial)
         self.write(self._place("cells", cell, "json"), record_text(played.record) + "\n")
         with (self.path / TIMINGS).open("a", encoding="utf-8") as file:
@@ -173,7 +173,7 @@ class RunFolder:
 
     def write(self, name: str | Path, text: str) -> None:
         """Write a text file of the folder; it appears whole or not at all."""
-        with self._replacing(Path(name)) as partial:
+        with replacing(self.path / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
     def begin(self, config: Mapping[str, Any]) -> None:
@@ -184,18 +184,6 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml`` anew."""
         self.write(CONFIG, _yaml(config))
-
-    @contextlib.contextmanager
-    def _replacing(self, name: Path) -> Iterator[Path]:
-        place = self.path / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.{os.getpid()}{_PARTIAL}")
-        try:
-            yield partial
-            partial.replace(place)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
 
     def _place(self, kind: str, cell: Cell, suffix: str) -> Path:
         return Path(kind, cell.scenario, cell.label, f"seed{cell.seed}.{suffix}")

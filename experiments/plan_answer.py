@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +16,9 @@ from experiments.evaluate import Policy, WindowResult, play_windows
 from experiments.metrics import percentile, tpot_s, ttft_s
 from experiments.plan_case import Case
 from experiments.pool import run_tasks
-from experiments.totals import play_totals
 from experiments.tune_choice import Front, make_front, text_of
-from experiments.tune_points import Point
-from preserve_gym.errors import InputError
+from experiments.tune_grid import Parameters, all_of
+from experiments.tune_points import Point, play_parameters
 
 STATIC, HINDSIGHT = "static", "hindsight"
 
@@ -114,15 +112,14 @@ class _Task:
     parameters: Mapping[str, float]
 
 
-def settings_of(policy: str) -> Iterator[dict[str, float]]:
+def settings_of(policy: str) -> list[Parameters]:
     """Every combination of the values that a policy is tuned over; its defaults if there are none.
 
     Raises:
         InputError: if it is one's own and cannot be loaded.
     """
     entry = Entry("one's own", load_own(policy)) if ":" in policy else POLICIES[policy]
-    for values in itertools.product(*entry.tuned_over.values()):
-        yield dict(zip(entry.tuned_over, values, strict=True))
+    return all_of(entry.tuned_over)
 
 
 def static_answer(case: Case, on_done: OnDone) -> Answer:
@@ -203,7 +200,7 @@ def _tried(
     fronts, failed, refused = [], {}, {}
     for policy in policies:
         own = [point for point in points if point.policy == policy]
-        good = [point for point in own if point.error is None and point.refused is None]
+        good = [point for point in own if point.played]
         if errors := [point.error for point in own if point.error is not None]:
             failed[policy] = errors[0]
         elif not good:
@@ -216,15 +213,7 @@ def _tried(
 def _play(task: _Task) -> Point:
     """What comes of a setting."""
     case = task.case
-    workload = case.traffic.workload(measured=False)
-    try:
-        policy = make_fitted_policy(task.policy, case.cluster, workload, **task.parameters)
-    except InputError as error:
-        return Point(task.policy, task.parameters, 0, refused=str(error))
-    try:
-        return Point(task.policy, task.parameters, 0, *play_totals(workload, policy))
-    except Exception as error:  # of this one; the others are still worth playing
-        return Point(task.policy, task.parameters, 0, error=f"{type(error).__name__}: {error}")
+    return play_parameters(task.policy, task.parameters, case.cluster, case.traffic.workload(measured=False))
 
 
 def _measured(case: Case, policy: Policy, name: str, setting: str, chosen_attainment: float) -> Plan:

@@ -6,6 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -15,8 +16,8 @@ from rich.table import Table
 
 from experiments.plan_answer import HINDSIGHT, STATIC, Answer, Plan
 from experiments.plan_case import Case
+from experiments.report import slo_words
 from experiments.tune_choice import text_of
-from preserve_gym.config import SloConfig
 from preserve_gym.forecasting.makers import PRESERVE_MAPE
 
 WIDTH = 110
@@ -137,25 +138,11 @@ def _shown(answer: Answer) -> Table:
 def _question(case: Case) -> str:
     workload = case.traffic.workload(measured=True)
     seconds = sum(workload.episode_at(float(start_s)).horizon_s for start_s in workload.evaluation_windows)
-    problem = case.problem(measured=True)
+    problem, slo = case.problem(measured=True), case.cluster.slo
     return (
         f"{case.traffic.name}: {problem.arrived:,} requests in {_span(seconds / 3600.0)}. Wanted: "
-        f"{100 * case.target:g} % of them with {slo_words(case.cluster.slo)}."
+        f"{100 * case.target:g} % of them with {'the ' * (slo.ttft_s is not None)}{slo_words(asdict(slo))}."
     )
-
-
-def slo_words(slo: SloConfig) -> str:
-    """The deadlines of a request, in words."""
-    parts = []
-    if slo.ttft_s is not None:
-        extra = slo.ttft_per_prompt_token_s
-        more = f" + {extra:g} s per prompt token" if extra else ""
-        parts.append(f"the first token within {slo.ttft_s:g} s{more}")
-    if slo.tpot_s is not None:
-        parts.append(f"then {slo.tpot_s:g} s per token")
-    if slo.normalized_latency_s is not None:
-        parts.append(f"{slo.normalized_latency_s:g} s per output token from arrival to end")
-    return ", ".join(parts)
 
 
 def _static_words(answer: Answer) -> str:

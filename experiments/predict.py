@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from experiments.tables import plain_console
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.forecasting import FORECASTERS, WorkloadForecast, make_forecast
@@ -89,9 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     _check(options)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = plain_console(_WIDTH)
     tables: dict[str, list[pd.DataFrame]] = {"forecasts": [], "lengths": []}
     names = tuple(dict.fromkeys((*REFERENCES, *options.forecasters)))
     with console.status("") as status:

@@ -69,7 +69,7 @@ def describe(scenario: str, config: Mapping[str, Any], episodes: pd.DataFrame) -
         f"{scenario}{scale}, {which}: {episodes['arrived'].mean():,.0f} requests in "
         f"{_duration(float(episodes['horizon_s'].mean()))}{each}. {cluster['min_instances']} to "
         f"{cluster['max_instances']} instances of {cluster['instance']['name']}, cold start "
-        f"{_cold_start(cold_start_s)}. SLO: {_slo(cluster['slo'])}. "
+        f"{_cold_start(cold_start_s)}. SLO: {slo_words(cluster['slo'])}. "
         f"Forecast: {_FORECASTS.get(workload['forecaster'], workload['forecaster'])}. "
         f"Output lengths: {_LENGTHS.get(workload['predictor'], workload['predictor'])}."
     )
@@ -86,7 +86,8 @@ def _cold_start(cold_start_s: float | Sequence[float]) -> str:
     return f"drawn from {len(cold_start_s):,} of mean {mean_s:.4g} s"
 
 
-def _slo(slo: Mapping[str, float | None]) -> str:
+def slo_words(slo: Mapping[str, float | None]) -> str:
+    """The deadlines of a request, in words; ``slo`` as in ``config.yaml``."""
     parts = []
     if slo["ttft_s"] is not None:
         per_token_s = slo["ttft_per_prompt_token_s"]

@@ -6,13 +6,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 150  # where there is no terminal
 
-
-def plain_console() -> Console:
+def plain_console(width: int = 150) -> Console:
     """The terminal; in a pipe or a file, lines of a fixed width."""
     console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+    return console if console.is_terminal else Console(width=width)
 
 
 def show(title: str, frame: pd.DataFrame, console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baselines import Autoscaler
+from experiments.evaluate import options_at
 from preserve_gym.envs.autoscale import autoscale_task
 from preserve_gym.envs.batch import EnvBatch
 from preserve_gym.envs.scale_action import target_to_action
@@ -37,10 +38,7 @@ def play_totals(workload: Workload, policy: Autoscaler) -> Totals:
     workload = workload.with_predictions(policy.forecaster, policy.predictor)
     arrived, violations, instance_s = 0, 0, 0.0
     for start_s in workload.evaluation_windows.tolist():
-        options = policy.env_options()
-        if hasattr(policy, "initial_instances"):
-            options["initial_instances"] = policy.initial_instances(start_s)
-        of_window = _play_window(workload, policy, options, start_s)
+        of_window = _play_window(workload, policy, options_at(policy, start_s), start_s)
         arrived, violations = arrived + of_window[0], violations + of_window[1]
         instance_s += of_window[2]
     return Totals(arrived, violations, instance_s * policy.cluster.instance.gpus / 3600.0)

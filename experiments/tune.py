@@ -17,6 +17,7 @@ from baselines.tuned import FILE
 from experiments.backend import BACKENDS, Pool, check_address, opened
 from experiments.pool import WorkerDiedError
 from experiments.suites import autoscalers
+from experiments.tables import plain_console
 from experiments.tune_choice import Front, make_front, text_of, write_table, write_tuned
 from experiments.tune_grid import Parameters, coarse, fine
 from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest, write_point
@@ -96,7 +97,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _finer(policy: str, points: Sequence[Point], target: float) -> list[Parameters]:
     """What to play next of a policy, once the first half of its budget has been played."""
-    good = [point for point in points if point.refused is None and point.error is None]
+    good = [point for point in points if point.played]
     if not good:
         return []
     pooled = make_front(good, target).configurations
@@ -198,7 +199,7 @@ def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], o
     fronts, failed = [], False
     for policy in policies:
         own = [point for point in points if point.policy == policy]
-        good = [point for point in own if point.refused is None and point.error is None]
+        good = [point for point in own if point.played]
         errors = [point.error for point in own if point.error is not None]
         if errors:
             complain(f"{scenario}, {policy}: {len(errors)} of {len(own)} failed, the first with {errors[0]}")
@@ -214,9 +215,7 @@ def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], o
 
 
 def _show(scenario: str, fronts: Sequence[Front], seconds: float, target: float) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = plain_console(_WIDTH)
     title = f"{scenario}: cheapest at {100 * target:g} % on validation; {seconds:.0f} s of one core"
     console.print(title, highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -12,6 +12,7 @@ import yaml
 
 from baselines import POLICIES
 from baselines.tuned import read_tuned
+from experiments.replacing import replacing
 from experiments.tune_grid import defaults_of
 from experiments.tune_points import Point
 
@@ -74,10 +75,8 @@ def write_table(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
         table = pd.concat([before[~before["policy"].isin(table["policy"])], table])
     place = {name: k for k, name in enumerate(POLICIES)}
     table = table.sort_values("policy", key=lambda names: names.map(place), kind="stable")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    table.to_csv(partial, index=False, lineterminator="\n")
-    partial.rename(path)
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def write_tuned(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
@@ -89,14 +88,11 @@ def write_tuned(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
     tuned = read_tuned(path)
     of_scenario = tuned.get(scenario, {}) | {front.policy: _entry(front) for front in fronts}
     tuned[scenario] = {name: of_scenario[name] for name in POLICIES if name in of_scenario}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(
             "# Written by python -m experiments.tune: what each policy reaches on the validation split.\n"
         )
         yaml.safe_dump(dict(sorted(tuned.items())), file, sort_keys=False)
-    partial.rename(path)
 
 
 def text_of(parameters: Mapping[str, float]) -> str:

@@ -33,7 +33,7 @@ def coarse(policy: str) -> list[Parameters]:
     if not _whole(values):
         default = defaults_of(policy)[first]
         values = values[values.index(default) % 2 if default in values else 0 :: 2]
-    return _all_of({**tuned_over, first: values})
+    return all_of({**tuned_over, first: values})
 
 
 def fine(
@@ -66,12 +66,13 @@ def fine(
             between = np.geomspace(*ends, len(coarse(policy)) + 2)[1:-1]
             return [{**tried[chosen], first: float(f"{value:.{_DIGITS}g}")} for value in between]
     played = coarse(policy)
-    return [one for one in _all_of(tuned_over) if one not in played]
+    return [one for one in all_of(tuned_over) if one not in played]
 
 
 def _whole(values: Sequence[float]) -> bool:
     return all(isinstance(value, int) for value in values)
 
 
-def _all_of(values: Mapping[str, Sequence[float]]) -> list[Parameters]:
+def all_of(values: Mapping[str, Sequence[float]]) -> list[Parameters]:
+    """Every combination of the values; one without parameters if there are none."""
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]

@@ -6,11 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from baselines import make_fitted_policy
+from experiments.replacing import replacing
 from experiments.totals import play_totals
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
@@ -61,6 +62,11 @@ class Point:
     refused: str | None = None
     error: str | None = None
 
+    @property
+    def played(self) -> bool:
+        """Whether it was played to the end."""
+        return self.refused is None and self.error is None
+
 
 def scenario_digest(scenario: Scenario) -> str:
     """Tells whether a point was played on the same scenario, hexadecimal."""
@@ -75,28 +81,34 @@ def play_point(task: Task) -> Point:
         InputError: if the scenario's workload cannot be made, or its file is not that of the task.
     """
     cluster, workload = _load(task.source, task.seed, task.digest)
-    started_s = time.process_time()
+    point = play_parameters(task.policy, task.parameters, cluster, workload)
+    if point.error is None:
+        return point
+    return replace(point, error=f"{point.error} (with {task.parameters})")
+
+
+def play_parameters(
+    name: str, parameters: Mapping[str, float], cluster: ClusterConfig, workload: Workload
+) -> Point:
+    """What comes of an autoscaler with these parameters on the evaluation windows of a workload."""
+    point, started_s = Point(name, parameters, workload.config.seed), time.process_time()
     try:
-        policy = make_fitted_policy(task.policy, cluster, workload, **task.parameters)
+        policy = make_fitted_policy(name, cluster, workload, **parameters)
     except InputError as error:
-        return Point(task.policy, task.parameters, task.seed, refused=str(error))
+        return replace(point, refused=str(error))
     try:
         totals = play_totals(workload, policy)
     except Exception as error:  # of this one; the others are still worth playing
-        message = f"{type(error).__name__}: {error} (with {task.parameters})"
-        return Point(task.policy, task.parameters, task.seed, error=message)
-    seconds = round(time.process_time() - started_s, 3)
-    return Point(task.policy, task.parameters, task.seed, *totals, seconds=seconds)
+        return replace(point, error=f"{type(error).__name__}: {error}")
+    return replace(point, **totals._asdict(), seconds=round(time.process_time() - started_s, 3))
 
 
 def write_point(task: Task, point: Point) -> None:
     """Keep what came of a task in its file, unless it was refused or failed."""
-    if point.refused is not None or point.error is not None:
+    if not point.played:
         return
-    task.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = task.path.with_suffix(".partial")
-    partial.write_text(json.dumps({"of": task.digest} | asdict(point)) + "\n", encoding="utf-8")
-    partial.rename(task.path)
+    with replacing(task.path) as partial:
+        partial.write_text(json.dumps({"of": task.digest} | asdict(point)) + "\n", encoding="utf-8")
 
 
 def read_point(task: Task) -> Point | None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from baselines import make_fitted_policy
-from experiments import plan_answer, plan_case
+from experiments import plan_case, tune_points
 from experiments.plan import main
 from experiments.plan_case import Case, Traffic, what_prevents
 from experiments.totals import play_totals
@@ -187,7 +187,7 @@ def test_a_policy_that_fails_is_reported(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(plan_answer, "play_totals", fail)
+    monkeypatch.setattr(tune_points, "play_totals", fail)
     folder = tmp_path / "plan"
     assert main(["--trace", str(trace), "--policies", "rate", "--out", str(folder)]) == 1
     assert capsys.readouterr().err.endswith("error: rtx-4090, rate: ZeroDivisionError: by nothing\n")

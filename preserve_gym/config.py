@@ -334,7 +334,7 @@ class WorkloadConfig:
     start_s: float | None = None
     window_s: float = 600.0
     forecast_windows: int = 3
-    forecaster: str = "noisy"
+    forecaster: str = "profile-ar"
     predictor: str = "noisy"
 
     def __post_init__(self) -> None:

@@ -13,8 +13,8 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize("variable", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
 def test_the_engine_equals_the_reference(variable: str, tmp_path: Path) -> None:
-    chosen = "equals_the_reference or looking_changes_nothing or of_ones_own"
-    program = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_engine.py", "-k", chosen]
+    chosen = ["-k", "equals_the_reference or looking_changes_nothing or of_ones_own", "-m", "not slow"]
+    program = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_engine.py", *chosen]
     assert "3 passed" in output_of(program, variable, tmp_path)
 
 

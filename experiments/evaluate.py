@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.metrics import per_interval, summarize
+from experiments.playing import Policy, begin, settled, turns
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.envs.physical import Physical
 from preserve_gym.scenarios import scenario_of
 from preserve_gym.sim.profile import InstanceProfile
+from preserve_gym.sim.totals import named_totals
 from preserve_gym.workload import Workload
 
 OFF, STARTING, READY, DRAINING = range(4)
 _PROGRESS_STEPS = 64
+_FIGURES = ("time_s", "completed", "instance_s")  # of info, that are recorded
 
 OnProgress = Callable[[float], None]
 """Called now and then with the share that is done, 0 to 1."""
@@ -66,38 +68,6 @@ class Cell:
     def label(self) -> str:
         """The policy in tables and names of files; of one's own (``file.py:Class``) the class."""
         return self.policy.rpartition(":")[2]
-
-
-class Policy(Protocol):
-    """What can play: the baselines, and learned policies with the signature of Stable-Baselines3.
-
-    It may also have ``initial_instances(start_s)``: how many instances are ready at the start of the window
-    that starts then; without it, as many as the forecast says.
-    """
-
-    @property
-    def name(self) -> str:
-        """For tables and files."""
-
-    @property
-    def forecaster(self) -> str | None:
-        """Of the workload that it plays; None: the workload's own."""
-
-    @property
-    def predictor(self) -> str | None:
-        """Of output lengths there; None: the workload's own."""
-
-    def env_options(self) -> dict[str, Any]:
-        """Options of ``preserve/Autoscale-v0``, but for the workload."""
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, Any]:
-        """The action for an observation, and the state for the next call."""
 
 
 @dataclass(frozen=True)
@@ -179,66 +149,44 @@ def each_window(
         windows: which ones, by number; None: all.
     """
     workload = workload.with_predictions(policy.forecaster, policy.predictor)
-    starts_s = workload.evaluation_windows
-    chosen = range(len(starts_s)) if windows is None else windows
+    chosen = range(len(workload.evaluation_windows)) if windows is None else windows
     for k, window in enumerate(chosen):
 
         def on_share(share: float, done: int = k) -> None:
             if on_progress is not None:
                 on_progress((done + share) / len(chosen))
 
-        start_s = float(starts_s[window])
-        options = options_at(policy, start_s)
-        env = gym.make("preserve/Autoscale-v0", disable_env_checker=True, workload=workload, **options)
-        try:
-            yield _play_window(env, cluster, policy, seed, window, start_s, on_share)
-        finally:
-            env.close()
-
-
-def options_at(policy: Policy, start_s: float) -> dict[str, Any]:
-    """Options of the environment, but for the workload, of a policy in the window from ``start_s`` on."""
-    options = policy.env_options()
-    if hasattr(policy, "initial_instances"):
-        options["initial_instances"] = policy.initial_instances(start_s)
-    return options
+        yield _play_window(workload, cluster, policy, seed, window, on_share)
 
 
 def _play_window(
-    env: gym.Env[Any, Any],
-    cluster: ClusterConfig,
-    policy: Policy,
-    seed: int,
-    window: int,
-    start_s: float,
-    on_share: OnProgress,
+    workload: Workload, cluster: ClusterConfig, policy: Policy, seed: int, window: int, on_share: OnProgress
 ) -> WindowResult:
-    base: Any = env.unwrapped
-    workload: Workload = base.workload
     profile = workload.profile(cluster)
+    start_s = float(workload.evaluation_windows[window])
     horizon_s = workload.episode_at(start_s).horizon_s
-    observation, _ = env.reset(seed=seed, options={"start_s": start_s})
+    batch = begin(workload, policy, start_s, seed)
+    time_s, completed, instance_s = (list(batch.task.info).index(name) for name in _FIGURES)
     targets: list[int] = []
-    vectors, infos = [base.physical_vector()], []
-    state, truncated = None, False
-    while not truncated:
-        starts = np.array([not targets])
-        action, state = policy.predict(observation, state, episode_start=starts, deterministic=True)
-        targets.append(base.action_to_target(action))
-        observation, _, _, truncated, info = env.step(action)
-        vectors.append(base.physical_vector())
-        infos.append((info["completed"], info["instance_s"]))
-        if truncated or len(targets) % _PROGRESS_STEPS == 0:
-            on_share(min(1.0, (info["time_s"] - start_s) / horizon_s))
-    physical = base.name_physical(np.array(vectors))
-    completed, instance_s = np.array(infos).T
+    vectors, infos = [batch.physical[0].copy()], []
+    for target in turns(batch, policy):
+        targets.append(target)
+        vectors.append(batch.physical[0].copy())
+        infos.append(batch.info[0].copy())
+        if batch.ended[0] or len(targets) % _PROGRESS_STEPS == 0:
+            on_share(min(1.0, (batch.info[0, time_s] - start_s) / horizon_s))
+    end_s = float(batch.info[0, time_s])
+    physical = batch.task.scale_observation.layout.named(np.array(vectors))
+    figures_of_intervals = np.array(infos)
     columns = {
         **_known_at_start({name: values[:-1] for name, values in physical.items()}, profile),
         **_measured_at_end({name: values[1:] for name, values in physical.items()}),
-        "completed": completed.astype(np.int64),
-        "instance_s": instance_s,
+        "completed": figures_of_intervals[:, completed].astype(np.int64),
+        "instance_s": figures_of_intervals[:, instance_s],
     }
-    totals, requests, end_s = base.episode_totals(), base.results(), float(info["time_s"])
+    totals = named_totals(batch.now[0] - batch.start[0])
+    requests = settled(batch).results()
+    requests = requests[requests["arrival_s"] >= start_s].reset_index(drop=True)
     figures = summarize(requests, totals, end_s - float(columns["time_s"][0]), cluster.instance)
     figures["forecast_fallbacks"] = workload.forecast.fallbacks
     return WindowResult(

@@ -12,9 +12,10 @@ import pandas as pd
 from baselines import POLICIES, Entry, make_fitted_policy
 from baselines.bounds import BestStatic, LowerBound, as_policy, best_static, find_hindsight, play
 from baselines.own import load_own
-from experiments.evaluate import Policy, WindowResult, play_windows
+from experiments.evaluate import WindowResult, play_windows
 from experiments.metrics import percentile, tpot_s, ttft_s
 from experiments.plan_case import Case
+from experiments.playing import Policy
 from experiments.pool import run_tasks
 from experiments.tune_choice import Front, make_front, text_of
 from experiments.tune_grid import Parameters, all_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,3 +150,33 @@ def test_a_scenario_of_ones_own_is_not_that_of_its_name() -> None:
 def test_a_cell_of_ones_own_policy_is_called_by_its_class() -> None:
     assert Cell("chat", "folder/file.py:Mine", 0).label == "Mine"
     assert Cell("chat", "static-4", 0).label == "static-4"
+
+
+class Asked:
+    """A law that is asked as a model is, by its ``predict``."""
+
+    def __init__(self, law: Any) -> None:
+        self.name, self.forecaster, self.predictor = law.name, law.forecaster, law.predictor
+        self.env_options, self.predict = law.env_options, law.predict
+
+
+@pytest.mark.parametrize("name", ["preserve", "hpa", "corr"])
+def test_what_is_played_is_the_environment(windows: tuple[Setting, Workload], name: str) -> None:
+    setting, workload = windows
+    policy = make_policy(name, setting.cluster, workload.profile(setting.cluster))
+    options = policy.env_options() | {"workload": workload}
+    env: Any = gym.make("preserve/Autoscale-v0", **options)
+    for result in play_windows(workload, setting.cluster, policy, 0):
+        observation, info = env.reset(seed=0, options={"start_s": result.start_s})
+        state, truncated, infos = None, False, []
+        while not truncated:
+            action, state = policy.predict(observation, state, episode_start=np.array([not infos]))
+            observation, _, _, truncated, info = env.step(action)
+            infos.append(info)
+        pd.testing.assert_frame_equal(result.requests, env.unwrapped.results())
+        for column in ("completed", "instance_s", "target"):
+            assert result.intervals[column].tolist() == [info[column] for info in infos]
+    asked = play_windows(workload, setting.cluster, Asked(policy), 0)
+    for mine, its in zip(play_windows(workload, setting.cluster, policy, 0), asked, strict=True):
+        assert mine.figures == its.figures
+        assert mine.targets.tolist() == its.targets.tolist()

@@ -11,7 +11,6 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
-from preserve_gym.envs.physical import Physical
 from preserve_gym.envs.scale_action import ACTION_MODES, target_to_action
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
@@ -111,30 +110,6 @@ class AutoscaleEnv(TaskEnv):
         self.router = task.router
         self.router_weights = task.router_weights
         self.interval_s = float(interval_s)
-
-    def physical_vector(self) -> NDArray[np.float64]:
-        """The present observation of ``obs_mode="dict"`` in one vector, whatever the mode is; a copy.
-
-        Raises:
-            gymnasium.error.ResetNeeded: before the first ``reset``.
-        """
-        self._check_begun()
-        return self._batch.physical[0].copy()
-
-    def name_physical(self, vectors: NDArray[np.float64]) -> Physical:
-        """The entries of ``obs_mode="dict"`` of one ``physical_vector``, or of many along a leading axis."""
-        return self.task.scale_observation.layout.named(vectors)
-
-    def action_to_target(self, action: Any) -> int:
-        """The number of instances, within the bounds of the cluster, that an action asks for now.
-
-        Raises:
-            gymnasium.error.ResetNeeded: before the first ``reset``.
-            InputError: if it is no action.
-        """
-        self._check_begun()
-        targets, _ = self.task.decode([action], self._batch)
-        return int(targets[0])
 
     def target_to_action(self, target: int) -> NDArray[np.float32]:
         """The action that asks for ``target`` instances, clipped to the bounds of the cluster; float32 (1,).

@@ -176,9 +176,13 @@ class EnvBatch:
             InputError: if one of all the actions is none; then nothing has happened.
         """
         decided, weights = self.task.decode(actions, self)
-        self._actions[:, 0] = decided
         if weights is not None:
             self._weights[which] = weights[which]
+        self.carry_out(which, decided)
+
+    def carry_out(self, which: Which, decided: Sequence[int] | NDArray[np.int64]) -> None:
+        """Step the environments ``which`` with what actions of all have been decoded to."""
+        self._actions[:, 0] = decided
         self._take_turns(which)
 
     def proceed(self, pause_s: float) -> None:

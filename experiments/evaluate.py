@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.metrics import per_interval, summarize
-from experiments.playing import Policy, begin, settled, turns
+from experiments.playing import Policy, begin, layout, settled, turns
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.envs.physical import Physical
 from preserve_gym.scenarios import scenario_of
@@ -176,7 +176,7 @@ def _play_window(
         if batch.ended[0] or len(targets) % _PROGRESS_STEPS == 0:
             on_share(min(1.0, (batch.info[0, time_s] - start_s) / horizon_s))
     end_s = float(batch.info[0, time_s])
-    physical = batch.task.scale_observation.layout.named(np.array(vectors))
+    physical = layout(batch).named(np.array(vectors))
     figures_of_intervals = np.array(infos)
     columns = {
         **_known_at_start({name: values[:-1] for name, values in physical.items()}, profile),

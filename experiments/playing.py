@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from baselines import Autoscaler
 from preserve_gym.envs.autoscale import autoscale_task
 from preserve_gym.envs.batch import EnvBatch
+from preserve_gym.envs.physical import Layout
 from preserve_gym.envs.scale_observation import SCALARS
+from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.sim import Cluster
 from preserve_gym.workload import Workload
 
@@ -79,6 +81,13 @@ def turns(batch: EnvBatch, policy: Policy) -> Iterator[int]:
         yield target
 
 
+def layout(batch: EnvBatch) -> Layout:
+    """Where each quantity lies in ``batch.physical``."""
+    task = batch.task
+    assert isinstance(task, ScaleTask)
+    return task.scale_observation.layout
+
+
 def settled(batch: EnvBatch) -> Cluster:
     """The cluster once the queues have been served to the end, so that every request is decided."""
     (cluster,) = batch.clusters
@@ -93,7 +102,7 @@ def _is_law(policy: Policy) -> bool:
 
 def _law(batch: EnvBatch, policy: Any) -> Iterator[int]:
     """What ``Autoscaler.predict`` would ask for, in a quarter of its time."""
-    places = batch.task.scale_observation.layout.places
+    places = layout(batch).places
     scalars = {name: place.start for name, place in places.items() if name in SCALARS}
     arrays = {name: place for name, place in places.items() if name not in SCALARS}
     low, high = policy.cluster.min_instances, policy.cluster.max_instances

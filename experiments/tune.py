@@ -82,16 +82,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     scenarios = _check(options)
     policies = tuple(dict.fromkeys(options.policies)) or tunable()
-    wanted = {(source, policy): coarse(policy) for source in scenarios for policy in policies}
-    with opened(options.backend, options.address, options.jobs) as pool:
-        points = _points(scenarios, wanted, options, pool)
-        finer = {of: _finer(of[1], points[of], options.target) for of in wanted}
-        for of, more in _points(scenarios, finer, options, pool).items():
-            points[of] += more
     failed = False
-    for source, scenario in scenarios.items():
-        of_scenario = [point for policy in policies for point in points[source, policy]]
-        failed |= _conclude(scenario.name, policies, of_scenario, options)
+    with opened(options.backend, options.address, options.jobs) as pool:
+        for source, scenario in scenarios.items():
+            points = _points(scenario, source, {policy: coarse(policy) for policy in policies}, options, pool)
+            finer = {policy: _finer(policy, points[policy], options.target) for policy in policies}
+            for policy, more in _points(scenario, source, finer, options, pool).items():
+                points[policy] += more
+            failed |= _conclude(scenario.name, points, options)
     return 1 if failed else 0
 
 
@@ -106,27 +104,27 @@ def _finer(policy: str, points: Sequence[Point], target: float) -> list[Paramete
 
 
 def _points(
-    scenarios: Mapping[str, Scenario],
-    wanted: Mapping[tuple[str, str], Sequence[Parameters]],
+    scenario: Scenario,
+    source: str,
+    wanted: Mapping[str, Sequence[Parameters]],
     options: Options,
     pool: Pool,
-) -> dict[tuple[str, str], list[Point]]:
-    """What comes of configurations by scenario and policy, played now or earlier."""
+) -> dict[str, list[Point]]:
+    """What comes of configurations by policy, played now or earlier."""
     tasks = [
-        (of, task)
-        for of, configurations in wanted.items()
-        for task in _tasks(scenarios[of[0]], *of, configurations, options)
+        task
+        for policy, configurations in wanted.items()
+        for task in _tasks(scenario, source, policy, configurations, options)
     ]
-    # What needs the same workload lies together.
-    tasks.sort(key=lambda pair: (list(scenarios).index(pair[0][0]), pair[1].seed))
-    played = [read_point(task) for _, task in tasks]
+    tasks.sort(key=lambda task: task.seed)  # what needs the same workload lies together
+    played = [read_point(task) for task in tasks]
     missing = [k for k, point in enumerate(played) if point is None]
-    for k, point in zip(missing, _play([tasks[k][1] for k in missing], pool), strict=True):
+    for k, point in zip(missing, _play(scenario.name, [tasks[k] for k in missing], pool), strict=True):
         played[k] = point
-    found: dict[tuple[str, str], list[Point]] = {of: [] for of in wanted}
-    for (of, _), outcome in zip(tasks, played, strict=True):
+    found: dict[str, list[Point]] = {policy: [] for policy in wanted}
+    for task, outcome in zip(tasks, played, strict=True):
         if outcome is not None:
-            found[of].append(outcome)
+            found[task.policy].append(outcome)
     return found
 
 
@@ -164,14 +162,14 @@ def _tasks(
             yield Task(source, policy, parameters, seed, path, digest)
 
 
-def _play(tasks: Sequence[Task], pool: Pool) -> list[Point]:
+def _play(scenario: str, tasks: Sequence[Task], pool: Pool) -> list[Point]:
     """Play the tasks, with a bar on a terminal and a line now and then elsewhere."""
     if not tasks:
         return []
     console = Console(stderr=True)
     started_s = said_s = time.monotonic()
     columns = (
-        TextColumn("configurations"),
+        TextColumn(f"{scenario}: configurations"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
@@ -188,17 +186,18 @@ def _play(tasks: Sequence[Task], pool: Pool) -> list[Point]:
             if not console.is_terminal and (now_s - said_s >= _SAY_EVERY_S or count == len(tasks)):
                 said_s = now_s
                 left_s = (now_s - started_s) / count * (len(tasks) - count)
-                text = f"{count} of {len(tasks)} configurations, about {left_s / 60.0:.0f} min left"
+                text = (
+                    f"{scenario}: {count} of {len(tasks)} configurations, about {left_s / 60.0:.0f} min left"
+                )
                 console.print(text, highlight=False, soft_wrap=True)
 
         return pool.run_tasks(play_point, tasks, jobs=pool.jobs or 1, on_done=on_done, on_result=write_point)
 
 
-def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], options: Options) -> bool:
+def _conclude(scenario: str, points: Mapping[str, Sequence[Point]], options: Options) -> bool:
     """Choose, write and show; whether a policy failed."""
     fronts, failed = [], False
-    for policy in policies:
-        own = [point for point in points if point.policy == policy]
+    for policy, own in points.items():
         good = [point for point in own if point.played]
         errors = [point.error for point in own if point.error is not None]
         if errors:
@@ -210,7 +209,8 @@ def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], o
             fronts.append(make_front(good, options.target))
     write_table(options.tables / f"{scenario}.csv", scenario, fronts)
     write_tuned(options.tuned, scenario, fronts)
-    _show(scenario, fronts, sum(point.seconds for point in points), options.target)
+    seconds = sum(point.seconds for own in points.values() for point in own)
+    _show(scenario, fronts, seconds, options.target)
     return failed
 
 

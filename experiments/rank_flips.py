@@ -64,7 +64,7 @@ def duels(
 
 
 def _sign(hours: pd.DataFrame) -> int:
-    """-1 if the first column is lower beyond chance, 1 if it is higher, else 0; rows are seeds and windows."""
+    """-1 if the first column is lower beyond chance, 1 if higher, else 0; rows are seeds and windows."""
     if hours.empty:
         return 0
     seeds, windows = (hours.index.unique(level).size for level in ("seed", "window"))

@@ -99,8 +99,8 @@ def _finer(policy: str, points: Sequence[Point], target: float) -> list[Paramete
     if not good:
         return []
     pooled = make_front(good, target).configurations
-    met = [one.attainment >= target for one in pooled]
-    return fine(policy, [one.parameters for one in pooled], met, [one.gpu_hours for one in pooled])
+    tried, attainments, costs = zip(*((o.parameters, o.attainment, o.gpu_hours) for o in pooled), strict=True)
+    return fine(policy, tried, attainments, costs, target)
 
 
 def _points(

@@ -23,6 +23,7 @@ from experiments.tune_grid import Parameters, coarse, fine
 from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest, write_point
 from preserve_gym.command_line import complain, parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
 
 PROGRAM = "python -m experiments.tune"
@@ -54,6 +55,9 @@ class Options:
     own on this machine."""
     seeds: int = 1
     """Workload seeds; a configuration has to meet the target on all of them together."""
+    forecaster: str | None = None
+    """Workload forecast in place of the scenarios', to see what a better one is worth: tables are written, in
+    a folder of its name, but no parameters for others to play with."""
     target: float = 0.99
     """SLO attainment that has to be met."""
     out: Path = Path("runs/tune")
@@ -148,18 +152,22 @@ def _check(options: Options) -> dict[str, Scenario]:
                 f"--policies: expected some of {', '.join(known)}, which have something to tune, got {name!r}"
                 f"{did_you_mean(name, known)}"
             )
+    forecaster = options.forecaster
+    if forecaster is not None and forecaster not in FORECASTERS:
+        hint = did_you_mean(forecaster, FORECASTERS)
+        raise InputError(f"--forecaster: expected one of {', '.join(FORECASTERS)}, got {forecaster!r}{hint}")
     return {source: load_scenario(source) for source in options.scenarios}
 
 
 def _tasks(
     scenario: Scenario, source: str, policy: str, configurations: Sequence[Parameters], options: Options
 ) -> Iterator[Task]:
-    first, digest = scenario.workload.seed, scenario_digest(scenario)
+    first, digest = scenario.workload.seed, scenario_digest(scenario, options.forecaster)
     for seed in range(first, first + options.seeds):
-        folder = options.out / scenario.name / f"seed{seed}" / policy
+        folder = options.out / (options.forecaster or "") / scenario.name / f"seed{seed}" / policy
         for parameters in configurations:
             path = folder / f"{text_of(parameters).replace(' ', '_')}.json"
-            yield Task(source, policy, parameters, seed, path, digest)
+            yield Task(source, policy, parameters, seed, options.forecaster, path, digest)
 
 
 def _play(scenario: str, tasks: Sequence[Task], pool: Pool) -> list[Point]:
@@ -207,8 +215,9 @@ def _conclude(scenario: str, points: Mapping[str, Sequence[Point]], options: Opt
             print(f"{scenario}, {policy}: not here: {own[0].refused}")
         if good:
             fronts.append(make_front(good, options.target))
-    write_table(options.tables / f"{scenario}.csv", scenario, fronts)
-    write_tuned(options.tuned, scenario, fronts)
+    write_table(options.tables / (options.forecaster or "") / f"{scenario}.csv", scenario, fronts)
+    if options.forecaster is None:
+        write_tuned(options.tuned, scenario, fronts)
     seconds = sum(point.seconds for own in points.values() for point in own)
     _show(scenario, fronts, seconds, options.target)
     return failed

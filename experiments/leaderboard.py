@@ -12,9 +12,12 @@ import pandas as pd
 import tyro
 
 from baselines.bounds.kept import FOLDER
-from experiments.leaderboard_page import page, score_table, short_table
+from experiments.forecast_worth import read_worth
+from experiments.leaderboard_page import OWN, page, score_table, short_table
 from experiments.replacing import replacing
 from experiments.run_records import RunRecords
+from experiments.summary import TARGET
+from experiments.tune import TABLES
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
 
@@ -79,9 +82,10 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         summary = pd.read_csv(results / "summary.csv", float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise InputError(f"{results / 'summary.csv'}: cannot be read ({error})") from None
+    worth = read_worth(TABLES, OWN, TARGET)
     tables = {root / "README.md": short_table, root / "docs" / "environments" / "autoscale.md": score_table}
     return {
-        root / "docs" / "benchmark.md": page(summary, records.episodes, records.config, FOLDER) + "\n",
+        root / "docs" / "benchmark.md": page(summary, records.episodes, records.config, FOLDER, worth) + "\n",
         **{path: _between(path, make(summary)) for path, make in tables.items()},
     }
 

@@ -11,9 +11,11 @@ import pandas as pd
 
 from baselines import POLICIES
 from baselines.tuned import SUFFIX
+from experiments.forecast_worth import mean_ratio
 from experiments.rank_flips import Duel, duels
 from experiments.report_page import standings
 from experiments.sanity import against_bounds
+from preserve_gym.config import WorkloadConfig
 from preserve_gym.errors import InputError
 
 ORACLES = frozenset(
@@ -21,6 +23,7 @@ ORACLES = frozenset(
 )
 """Policies that know more than a controller can: in tables, not in rankings."""
 BASELINE = f"preserve{SUFFIX}"
+OWN = WorkloadConfig.forecaster  # of the scenarios
 _SHOWN = 8  # policies of the short table, and in duels
 _ALWAYS = ("preserve", "preserve-up-only", "hpa", "static")  # also in the short table
 _COLUMNS = (
@@ -42,7 +45,13 @@ _COLUMNS = (
 )
 
 
-def page(summary: pd.DataFrame, episodes: pd.DataFrame, config: Mapping[str, Any], bounds: Path) -> str:
+def page(
+    summary: pd.DataFrame,
+    episodes: pd.DataFrame,
+    config: Mapping[str, Any],
+    bounds: Path,
+    worth: pd.DataFrame,
+) -> str:
     """The whole page.
 
     Args:
@@ -50,6 +59,7 @@ def page(summary: pd.DataFrame, episodes: pd.DataFrame, config: Mapping[str, Any
         episodes: of the same.
         config: of the run.
         bounds: folder of bounds.
+        worth: what forecasts are worth, as ``read_worth`` gives it.
 
     Raises:
         InputError: if the extra ``report`` is not installed.
@@ -74,6 +84,7 @@ def page(summary: pd.DataFrame, episodes: pd.DataFrame, config: Mapping[str, Any
         pairs=len(found),
         sanity=_sanity(against_bounds(episodes, bounds, str(config["split"]), ORACLES)),
         gaps=_gaps(summary),
+        worth=_worth(worth),
         scenarios={str(name): _scenario(part) for name, part in summary.groupby("scenario", sort=False)},
     )
 
@@ -189,6 +200,20 @@ def _gaps(summary: pd.DataFrame) -> str:
         cells.append((f"`{scenario}`", *figures, f"{100 * (start - hours[best]) / (start - end):.0f}"))
     heads = ("scenario", f"`{BASELINE}`", "`feasible-tuned`", "best policy", "GPU-hours", "share, %")
     return table(heads, cells)
+
+
+def _worth(worth: pd.DataFrame) -> str:
+    hours = worth.pivot_table(
+        index=["scenario", "policy"], columns="forecaster", values="gpu_hours", dropna=False, sort=False
+    )
+    names = [name for name in ("oracle", "noisy", OWN, "naive") if name in hours]
+    cells = []
+    for row in hours.reset_index().to_dict("records"):
+        figures = ("-" if np.isnan(row[name]) else f"{row[name]:.1f}" for name in names)
+        cells.append((f"`{row['scenario']}`", f"`{row['policy']}`", *figures))
+    means = [f"{100 * (mean_ratio(worth, name, OWN) - 1):+.1f} %" for name in names]
+    cells.append((f"mean, to `{OWN}`", "", *means))
+    return table(("scenario", "policy", *(f"`{name}`" for name in names)), cells)
 
 
 def _scenario(rows: pd.DataFrame) -> dict[str, str]:

@@ -23,7 +23,7 @@ def train(iterations, env_runners=0):
     config = (
         PPOConfig()
         .environment("autoscale", env_config={"workload": WORKLOAD})
-        .env_runners(num_env_runners=env_runners, num_envs_per_env_runner=4)
+        .env_runners(num_env_runners=env_runners, num_envs_per_env_runner=16)
         .training(train_batch_size_per_learner=960, minibatch_size=240, num_epochs=4, gamma=0.98)
         .debugging(seed=0)
     )

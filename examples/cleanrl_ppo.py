@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
-import torch
 import tyro
-from torch import nn
-from torch.distributions import Categorical
 
 import preserve_gym  # noqa: F401  (registers the ids)
+
+try:
+    import torch
+    from torch import nn
+    from torch.distributions import Categorical
+except ModuleNotFoundError:
+    raise SystemExit("torch is missing: pip install 'preserve-gym[rl]'") from None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 
 import gymnasium as gym
-import ray
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.tune.registry import register_env
+
+try:
+    import ray
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.tune.registry import register_env
+except ImportError as error:
+    raise SystemExit(f"{error.name} is missing: pip install 'preserve-gym[rllib]'") from None
 
 WORKLOAD = {"trace": "synthetic-chat", "horizon_s": 600.0}
 

@@ -27,7 +27,8 @@ def make(env_id: str, vector_reward: bool = True, **options: Any) -> Any:
 @IDS
 @pytest.mark.parametrize("weight", [8.0, 0.0, (0.3, 70.0)])
 def test_its_weights_give_back_the_scalar_reward(workload: Workload, env_id: str, weight: Any) -> None:
-    options = {"workload": workload, "reward": {"violation_weight": weight}, "cluster": {"max_instances": 4}}
+    cluster = {"max_instances": 4, "slo": {"ttft_s": 2.0, "tpot_s": 0.03}}
+    options = {"workload": workload, "reward": {"violation_weight": weight}, "cluster": cluster}
     if env_id == "preserve/Autoscale-v0":
         options["action_mode"] = "target"
     env, scalar = make(env_id, **options), make(env_id, vector_reward=False, **options)

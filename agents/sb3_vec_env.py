@@ -51,6 +51,8 @@ class SB3VecEnv(VecEnv):
         mode = vector_env.metadata["autoreset_mode"]
         if mode != AutoresetMode.SAME_STEP:
             raise InputError(f"autoreset_mode: expected SAME_STEP, got {mode.name}")
+        if vector_env.reward_space is not None:
+            raise InputError("vector_reward: expected False, as SB3 learns from numbers, got True")
         self.vector_env = vector_env
         self.step_infos: dict[str, Any] = {}
         self._actions: Any = None

@@ -226,6 +226,8 @@ def test_what_it_cannot_adapt_is_refused(workload: Workload) -> None:
     single = gym.make("preserve/Route-v0", **options)
     with pytest.raises(InputError, match="vector_env: expected what gymnasium"):
         SB3VecEnv(single)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="vector_reward: expected False, as SB3 learns from numbers"):
+        make("preserve/Cluster-v0", 2, workload, vector_reward=True)
 
 
 @pytest.mark.parametrize("obs_mode", ["flat", "dict"])

@@ -1,6 +1,16 @@
-"""The Gymnasium environments."""
+"""The Gymnasium environments, and the one for several agents."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+
+from preserve_gym.errors import InputError
+
+if TYPE_CHECKING:
+    from preserve_gym.envs.parallel import ParallelClusterEnv
 
 _CLASSES = {
     name: (f"preserve_gym.envs.{name.lower()}:{name}Env", f"preserve_gym.envs.{name.lower()}:{name}VectorEnv")
@@ -40,3 +50,19 @@ def register() -> None:
                     vector_entry_point=vector_entry_point,
                     kwargs={} if scenario is None else {"scenario": scenario},
                 )
+
+
+def parallel_env(**options: Any) -> ParallelClusterEnv:
+    """``preserve/Cluster-v0`` for two agents, ``scaler`` and ``router``: a PettingZoo ``ParallelEnv``.
+
+    Args:
+        options: those of ``ClusterEnv``, but for ``vector_reward``.
+
+    Raises:
+        InputError: on options that do not fit, or without the extra ``multiagent``.
+    """
+    if importlib.util.find_spec("pettingzoo") is None:
+        raise InputError("parallel_env: PettingZoo is missing: pip install 'preserve-gym[multiagent]'")
+    from preserve_gym.envs.parallel import ParallelClusterEnv
+
+    return ParallelClusterEnv(**options)

@@ -68,6 +68,8 @@ class AutoscaleEnv(TaskEnv):
             a ``Workload``, which has its own.
         anticipator: the look-ahead map that is observed and that routers read; a mapping
             of its fields, or None: PreServe's as in its paper.
+        vector_reward: the reward is a vector of cost, SLO and scaling actions, as in
+            ``preserve_gym.envs.vector_reward``, and ``reward_space`` says between which bounds.
 
     Raises:
         InputError: on options that do not fit.
@@ -90,6 +92,7 @@ class AutoscaleEnv(TaskEnv):
         scenario: str | Path | Scenario | None = None,
         split: Split | None = None,
         anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
+        vector_reward: bool = False,
     ) -> None:
         task = autoscale_task(
             cluster=cluster,
@@ -104,6 +107,7 @@ class AutoscaleEnv(TaskEnv):
             scenario=scenario,
             split=split,
             anticipator=anticipator,
+            vector_reward=vector_reward,
         )
         super().__init__(task, render_mode)
         self.reward_config = task.reward
@@ -158,6 +162,7 @@ def autoscale_task(
     scenario: str | Path | Scenario | None = None,
     split: Split | None = None,
     anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
+    vector_reward: bool = False,
 ) -> ScaleTask:
     """The task of ``AutoscaleEnv``, whose arguments these are."""
     if action_mode not in ACTION_MODES:
@@ -171,4 +176,5 @@ def autoscale_task(
         action_mode=action_mode,
         reward=config_of("reward", RewardConfig(), reward),
         initial_instances=initial_instances,
+        vector_reward=vector_reward,
     )

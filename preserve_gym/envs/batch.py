@@ -233,9 +233,8 @@ class EnvBatch:
             future.result()
 
     def rewards(self) -> NDArray[np.float64]:
-        """Of the last turn of each: the sum of its parts, which are the last two figures of info."""
-        rewards: NDArray[np.float64] = self.info[:, -2] + self.info[:, -1]
-        return rewards
+        """Of the last turn of each; see ``Task.rewards``."""
+        return self.task.rewards(self)
 
     def state(self, j: int | slice = slice(None)) -> Mapping[str, NDArray[Any]]:
         """The vectors that observations are made of; of environment ``j`` or of all."""

@@ -48,6 +48,8 @@ class ClusterEnv(TaskEnv):
             a ``Workload``, which has its own.
         anticipator: the look-ahead map that is observed and that routers read; a mapping
             of its fields, or None: PreServe's as in its paper.
+        vector_reward: the reward is a vector of cost, SLO and scaling actions, as in
+            ``preserve_gym.envs.vector_reward``, and ``reward_space`` says between which bounds.
 
     Raises:
         InputError: on options that do not fit.
@@ -65,6 +67,7 @@ class ClusterEnv(TaskEnv):
         scenario: str | Path | Scenario | None = None,
         split: Split | None = None,
         anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
+        vector_reward: bool = False,
     ) -> None:
         task = cluster_task(
             cluster=cluster,
@@ -76,6 +79,7 @@ class ClusterEnv(TaskEnv):
             scenario=scenario,
             split=split,
             anticipator=anticipator,
+            vector_reward=vector_reward,
         )
         super().__init__(task, render_mode)
         self.reward_config = task.reward
@@ -113,6 +117,7 @@ def cluster_task(
     scenario: str | Path | Scenario | None = None,
     split: Split | None = None,
     anticipator: AnticipatorConfig | Mapping[str, Any] | None = None,
+    vector_reward: bool = False,
 ) -> ScaleTask:
     """The task of ``ClusterEnv``, whose arguments these are."""
     return ScaleTask(
@@ -124,4 +129,5 @@ def cluster_task(
         action_mode=JOINT,
         reward=config_of("reward", RewardConfig(), reward),
         initial_instances=initial_instances,
+        vector_reward=vector_reward,
     )

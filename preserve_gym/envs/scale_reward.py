@@ -50,4 +50,5 @@ def reward_slo(e: EnvState) -> float:
     """Of the interval from ``e.before`` to ``e.now``."""
     c = e.constants[0]
     missed = min((e.now[_VIOLATIONS] - e.before[_VIOLATIONS]) / c.requests_per_interval, 1.0)
-    return -c.scale * e.episode[0].violation_weight * missed
+    # In this order, so that the vector reward times its weights is the same number.
+    return e.episode[0].violation_weight * (-c.scale * missed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,12 @@ from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.envs.scale_turn import SCALE_INFO, compile_scale_turns
 from preserve_gym.envs.setting import Setting
 from preserve_gym.envs.task import Begin, Task, check_initial, check_options, is_number, make_constants
+from preserve_gym.envs.vector_reward import vector_reward_space, vector_rewards
 from preserve_gym.errors import InputError
 from preserve_gym.sim.state import I8, ROUTER_WEIGHTS
+
+if TYPE_CHECKING:
+    from preserve_gym.envs.batch import EnvBatch
 
 
 class ScaleTask(Task):
@@ -39,6 +43,7 @@ class ScaleTask(Task):
         action_mode: str,
         reward: RewardConfig,
         initial_instances: int | None,
+        vector_reward: bool = False,
     ) -> None:
         if not is_number(interval_s) or not (math.isfinite(interval_s) and interval_s > 0):
             raise InputError(f"interval_s: expected a finite number > 0, got {interval_s!r}")
@@ -60,6 +65,10 @@ class ScaleTask(Task):
         self.constants["sets_weights"] = joint
         self.constants["scale"] = reward.scale
         self.constants["baseline_headroom"] = reward.baseline_headroom
+        if not isinstance(vector_reward, bool):
+            raise InputError(f"vector_reward: expected True or False, got {vector_reward!r}")
+        if vector_reward:
+            self.reward_space = vector_reward_space(self.constants, self.needs[:, 0], cluster)
 
     def turns(self) -> Any:
         """The compiled function ``(turns) -> None``."""
@@ -72,6 +81,10 @@ class ScaleTask(Task):
     def masks(self, batch: Any) -> NDArray[np.bool_]:
         """Which changes stay within the bounds."""
         return self.scale_action.masks(self._targets(batch))
+
+    def rewards(self, batch: EnvBatch) -> NDArray[np.float64]:
+        """Numbers, or vectors if there is a ``reward_space``."""
+        return super().rewards(batch) if self.reward_space is None else vector_rewards(batch)
 
     def begin(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Begin:
         """Draw the episode and, where there are several, the violation weight."""

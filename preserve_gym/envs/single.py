@@ -27,6 +27,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
         cluster_config: the cluster.
         profile: what one instance of it serves.
         feature_names: of the flat observation.
+        reward_space: of the vector reward; None: it is a number.
         cluster: the simulated one, from the first ``reset`` on; a look at it changes nothing.
         dashboard: what ``render`` shows; None without a render mode.
     """
@@ -46,6 +47,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
         self.action_space = task.action_space
         self.observation_space = task.observation_space
         self.feature_names = task.feature_names
+        self.reward_space = task.reward_space
         self._batch = EnvBatch(task, 1)
         self._whole = [k for k, kind in enumerate(task.info.values()) if kind is int]  # figures of info
         self.dashboard: Dashboard | None = None
@@ -81,7 +83,7 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
             self._recorded = dict(snapshot.totals)
         return self._observation(), self._info()
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Act, serve until the next decision and observe.
 
         Raises:
@@ -92,7 +94,9 @@ class TaskEnv(FixedOptions, gym.Env[Any, Any]):
         if self._batch.ended[0]:
             raise gym.error.ResetNeeded("the episode has ended: call reset() first")
         self._step(action)
-        reward, info = float(self._batch.rewards()[0]), self._info()
+        reward, info = self._batch.rewards()[0], self._info()
+        if self.reward_space is None:
+            reward = float(reward)
         if self.dashboard is not None:
             snapshot, before = self.cluster.snapshot(), self._recorded
             interval = {name: value - before[name] for name, value in snapshot.totals.items()}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
@@ -22,6 +22,9 @@ from preserve_gym.sim import Cluster
 from preserve_gym.sim.routers import check_weights, get_router
 from preserve_gym.sim.state import F8, I8
 from preserve_gym.workload import Episode
+
+if TYPE_CHECKING:
+    from preserve_gym.envs.batch import EnvBatch
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Task(ABC):
         info: figures of info with their types.
         constants: a record of ``CONSTANTS``, shape (1,).
         schedule: changes of the fleet that nobody decides.
+        reward_space: of a reward that is a vector; None: it is a number.
     """
 
     observation_space: spaces.Space[Any]
@@ -76,6 +80,7 @@ class Task(ABC):
     info: Mapping[str, type]
     constants: NDArray[np.void]
     warmup_router: Any
+    reward_space: spaces.Box | None = None
 
     def __init__(self, setting: Setting, router: Any, router_weights: Any) -> None:
         # Refuse what does not fit here rather than at the first reset.
@@ -108,6 +113,14 @@ class Task(ABC):
     @abstractmethod
     def masks(self, batch: Any) -> NDArray[np.bool_]:
         """Which actions can be carried out, bool[n, number of actions]."""
+
+    def rewards(self, batch: EnvBatch) -> NDArray[np.float64]:
+        """Of the last turn of each environment, float64[n], or float64[n, 3] if they are vectors.
+
+        By default the sum of the parts, which are the last two figures of info.
+        """
+        rewards: NDArray[np.float64] = batch.info[:, -2] + batch.info[:, -1]
+        return rewards
 
     @abstractmethod
     def begin(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Begin:

@@ -70,6 +70,7 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(task.observation_space, self.num_envs)
         self.action_space = batch_space(task.action_space, self.num_envs)
         self.feature_names = task.feature_names
+        self.reward_space = task.reward_space
         self._batch = EnvBatch(task, self.num_envs, int(num_threads))
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._everyone = np.arange(self.num_envs)
@@ -112,8 +113,9 @@ class TaskVectorEnv(FixedOptions, VectorEnv[Any, Any, Any]):
             actions: one for each, with a leading axis.
 
         Returns:
-            Observations; rewards, float64[num_envs]; terminated and truncated, bool[num_envs]; infos, each an
-            array with a mask of the same name behind an underscore that says where it is given.
+            Observations; rewards, float64[num_envs], or [num_envs, 3] if they are vectors; terminated and
+            truncated, bool[num_envs]; infos, each an array with a mask of the same name behind an underscore
+            that says where it is given.
 
         Raises:
             gymnasium.error.ResetNeeded: before the first ``reset``.

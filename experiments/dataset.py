@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ def _write(
     assert env.spec is not None
     env.spec.kwargs = arguments
     watched = {"split": "validation"} if options.split == "train" else {}
-    evaluated = gym.spec(ENV_ID)
+    evaluated = copy.deepcopy(gym.spec(ENV_ID))
     evaluated.kwargs = arguments | {"workload": arguments["workload"] | watched}
     with warnings.catch_warnings():
         # That nobody is named as its author, and no code is linked.
@@ -184,7 +185,8 @@ def _check_ids(minari: Any, ids: Any) -> None:
             parse_dataset_id(dataset_id)
         except ValueError:
             raise InputError(
-                f"--out: expected letters, digits, '-', '_' and '/', got the dataset id {dataset_id!r}"
+                "--out: expected two or more letters, digits, '-', '_' and '/', "
+                f"got the dataset id {dataset_id!r}"
             ) from None
         if get_dataset_path(dataset_id).exists():
             raise InputError(

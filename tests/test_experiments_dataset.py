@@ -88,6 +88,7 @@ def assert_plays_again(dataset: Any) -> None:
 def test_datasets_play_again_to_the_bit(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     policies = ["corr", "preserve", "hpa", "static-3", "preserve-no-predictions"]
     assert main(["--scenario", scenario, "--policies", *policies, "--episodes", "2", "--seed", "5"]) == 0
+    assert gym.spec("preserve/Autoscale-v0").kwargs == {}
     ids = capsys.readouterr().out.split()
     assert ids == [f"preserve-gym/short/{policy}-v0" for policy in policies]
     datasets = dict(zip(policies, map(minari.load_dataset, ids), strict=True))
@@ -146,7 +147,7 @@ def test_changes_of_the_fleet_play_again_and_can_be_combined(
         (["--seed", "-1"], "--seed: expected an integer in [0, 4294967296], got -1"),
         (
             ["--out", "a b"],
-            "--out: expected letters, digits, '-', '_' and '/', got the dataset id 'a b/preserve-v0'",
+            "letters, digits, '-', '_' and '/', got the dataset id 'a b/preserve-v0'",
         ),
         (
             ["--policies", "corr", "own_refused.py:Mine"],

@@ -68,5 +68,5 @@ $(INSTALLED_RUN): pyproject.toml constraints.txt | $(CREATED)
 # The development installation contains the other one, so it writes both stamps.
 $(INSTALLED_DEV): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing preserve_gym with its extras and the development tools into $(VENV) (once)"
-	$(PIP) install --quiet -c constraints.txt --editable '.[dev,rl,forecast,text,report,ray,rllib,multiagent]'
+	$(PIP) install --quiet -c constraints.txt --editable '.[dev,rl,forecast,text,report,ray,rllib,multiagent,offline,video]'
 	@touch $(INSTALLED_RUN) $@

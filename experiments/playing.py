@@ -14,6 +14,7 @@ from preserve_gym.envs.batch import EnvBatch
 from preserve_gym.envs.physical import Layout
 from preserve_gym.envs.scale_observation import SCALARS
 from preserve_gym.envs.scale_task import ScaleTask
+from preserve_gym.envs.task import Task
 from preserve_gym.sim import Cluster
 from preserve_gym.workload import Workload
 
@@ -74,11 +75,22 @@ def turns(batch: EnvBatch, policy: Policy) -> Iterator[int]:
     Returns:
         After each control interval the number of instances that was asked for at its start.
     """
-    ask = _law(batch, policy) if _is_law(policy) else _model(batch, policy)
+    ask = asked(batch, policy, batch.task)
     while not batch.ended[0]:
         target = next(ask)
         batch.carry_out([0], [target])
         yield target
+
+
+def asked(batch: EnvBatch, policy: Policy, task: Task) -> Iterator[int]:
+    """How many instances the policy asks for, deterministically, each time that it is asked.
+
+    Args:
+        batch: the one environment, an episode of which has begun.
+        policy: that observes it.
+        task: whose observations and actions the policy knows, of the same cluster and workload.
+    """
+    return _law(batch, policy) if _is_law(policy) else _model(batch, policy, task)
 
 
 def layout(batch: EnvBatch) -> Layout:
@@ -115,8 +127,8 @@ def _law(batch: EnvBatch, policy: Any) -> Iterator[int]:
         yield round(min(max(policy.decide(observation, state), low), high))
 
 
-def _model(batch: EnvBatch, policy: Policy) -> Iterator[int]:
-    task, state, starts = batch.task, None, np.array([True])
+def _model(batch: EnvBatch, policy: Policy, task: Task) -> Iterator[int]:
+    state, starts = None, np.array([True])
     while True:
         observation = task.observation(batch.state(0))
         action, state = policy.predict(observation, state, episode_start=starts, deterministic=True)

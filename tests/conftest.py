@@ -38,6 +38,14 @@ def _isolated_forecasts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _isolated_datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Minari's datasets of each session are its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("datasets")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def one_thread_of_torch() -> Iterator[None]:
     """For tiny networks on a busy machine, where two threads wait for each other."""

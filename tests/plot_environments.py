@@ -1,7 +1,7 @@
 """Pictures of ``Route`` and ``Cluster`` for their pages in ``docs/environments/``.
 
 Run as ``python -m tests.plot_environments``: plays the policies of the pages into a flash crowd and draws
-``docs/images/route.png`` and ``docs/images/cluster.png``. That of ``Autoscale`` is ``experiments.animate``'s.
+``docs/images/route.png`` and ``docs/images/cluster.png``. That of ``Autoscale`` is ``experiments.video``'s.
 """
 
 from __future__ import annotations

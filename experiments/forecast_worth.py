@@ -31,7 +31,7 @@ def read_worth(tables: Path, own: str, target: float) -> pd.DataFrame:
         for path in sorted(folder.glob("*.csv"))
         for table in [pd.read_csv(path)]
     ]
-    if not found:
+    if len(folders) < 2 or not found:
         return pd.DataFrame(columns=list(COLUMNS))
     frame = pd.concat(found, ignore_index=True)
     frame["gpu_hours"] = frame["gpu_hours"].where(frame["attainment"] >= target)

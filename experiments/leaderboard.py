@@ -11,9 +11,11 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from baselines.bounds.kept import FOLDER
+from baselines.bounds.kept import FOLDER, file_name, read_bounds
+from baselines.tuned import SUFFIX
+from experiments.equal_attainment import read_elasticities
 from experiments.forecast_worth import read_worth
-from experiments.leaderboard_page import OWN, page, score_table, short_table
+from experiments.leaderboard_page import OWN, at_target, page, score_table, short_table
 from experiments.replacing import replacing
 from experiments.run_records import RunRecords
 from experiments.summary import TARGET
@@ -82,12 +84,25 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         summary = pd.read_csv(results / "summary.csv", float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise InputError(f"{results / 'summary.csv'}: cannot be read ({error})") from None
+    elasticities = read_elasticities(TABLES, TARGET)
+    # Defaults and tuned parameters lie on the same front.
+    elasticities |= {(scenario, name + SUFFIX): value for (scenario, name), value in elasticities.items()}
+    summary = at_target(summary, elasticities, _bounds(records, FOLDER))
     worth = read_worth(TABLES, OWN, TARGET)
     tables = {root / "README.md": short_table, root / "docs" / "environments" / "autoscale.md": score_table}
+    text = page(summary, records.episodes, records.config, FOLDER, elasticities, worth)
     return {
-        root / "docs" / "benchmark.md": page(summary, records.episodes, records.config, FOLDER, worth) + "\n",
+        root / "docs" / "benchmark.md": text + "\n",
         **{path: _between(path, make(summary)) for path, make in tables.items()},
     }
+
+
+def _bounds(records: RunRecords, folder: Path) -> pd.DataFrame:
+    """Bounds of the run's scenarios, of the first seed."""
+    paths = {name: folder / file_name(name, str(records.config["split"]), 0) for name in records.scenarios}
+    rows = {name: read_bounds(path).row for name, path in paths.items() if path.is_file()}
+    columns = ["static_gpu_hours", "hindsight_gpu_hours"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=None).reindex(columns=columns)
 
 
 def _between(path: Path, table: str) -> str:

@@ -11,10 +11,11 @@ import pandas as pd
 
 from baselines import POLICIES
 from baselines.tuned import SUFFIX
+from experiments.equal_attainment import Elasticities, log_gpu_hours
 from experiments.forecast_worth import mean_ratio
 from experiments.rank_flips import Duel, duels
-from experiments.report_page import standings
 from experiments.sanity import against_bounds
+from experiments.summary import TARGET
 from preserve_gym.config import WorkloadConfig
 from preserve_gym.errors import InputError
 
@@ -31,7 +32,8 @@ _COLUMNS = (
     "policy",
     "SLO met, %",
     "GPU-hours",
-    f"to `{BASELINE}`, %",
+    "at the target",
+    f"as they fall, to `{BASELINE}`, %",
     "TTFT P50, s",
     "P99",
     "TPOT P50, ms",
@@ -50,15 +52,17 @@ def page(
     episodes: pd.DataFrame,
     config: Mapping[str, Any],
     bounds: Path,
+    elasticities: Elasticities,
     worth: pd.DataFrame,
 ) -> str:
     """The whole page.
 
     Args:
-        summary: of a run of the suite ``benchmark``, compared with ``BASELINE``.
+        summary: as ``at_target`` gives it of a run of the suite ``benchmark``, compared with ``BASELINE``.
         episodes: of the same.
         config: of the run.
         bounds: folder of bounds.
+        elasticities: by scenario and policy.
         worth: what forecasts are worth, as ``read_worth`` gives it.
 
     Raises:
@@ -69,16 +73,15 @@ def page(
     except ImportError:
         raise InputError("the pages need the extra 'report': pip install 'preserve-gym[report]'") from None
     rows = _standings(summary)
-    names = [str(row["policy"]) for row in rows]
-    meets = {(r["scenario"], r["policy"]): bool(r["meets_target"]) for r in summary.to_dict("records")}
-    found = duels(episodes, meets, names[:_SHOWN])
+    names = [row["policy"] for row in rows]
+    found = duels(episodes, elasticities, names[:_SHOWN], TARGET)
     environment = Environment(loader=PackageLoader("experiments", "report_assets"), undefined=StrictUndefined)
     return environment.get_template("benchmark.md").render(
         policies=summary["policy"].str.removesuffix(SUFFIX).nunique(),
         seeds=int(summary["seeds"].max()),
         cells=int(summary["seeds"].sum()),
         standings=_standings_table(rows, summary),
-        ranks=_matrix(summary, names, "rank", str),
+        ranks=_matrix(summary, names, lambda row: f"{row['rank']:.0f}" + "*" * (not row["meets_target"])),
         duels=_duels(found, names[:_SHOWN]),
         flips=sum(duel.flips for duel in found),
         pairs=len(found),
@@ -98,55 +101,98 @@ def short_table(summary: pd.DataFrame) -> str:
 
 def score_table(summary: pd.DataFrame) -> str:
     """Every tuned policy's score in each scenario."""
-    names = [str(row["policy"]) for row in _standings(summary)]
-    return _matrix(summary, names, "score", _score)
+    names = [row["policy"] for row in _standings(summary)]
+    return _matrix(summary, names, lambda row: _score(row["score_at_target"]))
+
+
+def at_target(summary: pd.DataFrame, elasticities: Elasticities, bounds: pd.DataFrame) -> pd.DataFrame:
+    """A summary with what policies would cost at the target attainment.
+
+    Args:
+        summary: as ``experiments.summary.summary`` gives it.
+        elasticities: by scenario and policy.
+        bounds: ``static_gpu_hours`` and ``hindsight_gpu_hours`` by scenario.
+
+    Returns:
+        With columns ``gpu_hours_at_target``, NaN where it is not known, and ``score_at_target``, NaN without
+        bounds; ``rank``, of tuned policies that are no oracles, is that among these by the former.
+    """
+    totals = summary[["violations", "arrived", "gpu_hours"]].to_numpy(np.float64)
+    keys = zip(summary["scenario"], summary["policy"], strict=True)
+    own = np.array([elasticities.get(key, np.nan) for key in keys])
+    hours = pd.Series(np.exp(log_gpu_hours(totals, own, TARGET)), summary.index)
+    ends = bounds.reindex(summary["scenario"]).set_index(summary.index)
+    room = (ends["static_gpu_hours"] - ends["hindsight_gpu_hours"]).where(lambda values: values > 0.0)
+    ranked = _ranked(summary)
+    rank = hours.where(ranked).groupby(summary["scenario"]).rank(method="min")
+    return summary.assign(
+        gpu_hours_at_target=hours,
+        score_at_target=((ends["static_gpu_hours"] - hours) / room)
+        .where(hours.notna(), 0.0)
+        .where(room.notna()),
+        rank=rank,
+    )
 
 
 def _standings(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of tuned policies; each with its ``place``, and ``default``: the row of its defaults or None."""
-    by_name = {row["policy"]: row for row in standings(summary)}
-    return [
-        row | {"place": k, "default": by_name.get(row["policy"].removesuffix(SUFFIX))}
-        for k, row in enumerate(standings(_tuned(summary)), start=1)
-    ]
+    """Of tuned policies, the best first."""
+    base = summary[summary["policy"] == BASELINE].set_index("scenario")["gpu_hours_at_target"]
+    met = summary.groupby("policy")["meets_target"].sum()
+    rows: list[dict[str, Any]] = []
+    for policy, part in summary[_ranked(summary)].groupby("policy", sort=False):
+        ratio = part["gpu_hours_at_target"] / base.reindex(part["scenario"]).to_numpy()
+        rows.append(
+            {
+                "policy": str(policy),
+                "score": float(part["score_at_target"].clip(lower=0.0).mean()),
+                "change": float(np.exp(np.log(ratio).mean()) - 1.0),
+                "known": int(part["gpu_hours_at_target"].notna().sum()),
+                "met": int(met[policy]),
+                "default": met.get(str(policy).removesuffix(SUFFIX)),
+            }
+        )
+    rows.sort(key=lambda row: (-np.nan_to_num(row["score"]), np.nan_to_num(row["change"])))
+    return [row | {"place": k} for k, row in enumerate(rows, start=1)]
 
 
-def _tuned(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows of tuned policies that are no oracles, ranked among themselves."""
-    own = summary[summary["policy"].str.endswith(SUFFIX) & ~summary["policy"].isin(ORACLES)]
-    order = own["gpu_hours"].where(own["meets_target"], 1e9 - own["slo_attainment"])
-    return own.assign(rank=order.groupby(own["scenario"]).rank(method="min").astype(int))
+def _ranked(summary: pd.DataFrame) -> pd.Series:
+    """Rows of tuned policies that are no oracles."""
+    return summary["policy"].str.endswith(SUFFIX) & ~summary["policy"].isin(ORACLES)
 
 
 def _standings_table(rows: Sequence[Mapping[str, Any]], summary: pd.DataFrame) -> str:
-    met = f"target met, of {summary['scenario'].nunique()}"
-    heads = ("#", "policy", met, "score", "mean rank", "GPU-hours, %", "defaults: met", "score")
-    cells = []
-    for row in rows:
-        default = row["default"]
-        cells.append(
-            (
-                str(row["place"]),
-                _code(row["policy"]),
-                str(row["met"]),
-                _score(row["score"]),
-                f"{row['rank']:.1f}",
-                "" if row["change"] is None else f"{100 * row['change']:+.1f}",
-                "" if default is None else str(default["met"]),
-                "" if default is None else _score(default["score"]),
-            )
+    played = summary["scenario"].nunique()
+    heads = (
+        "#",
+        "policy",
+        "score",
+        f"GPU-hours to `{BASELINE}`, %",
+        f"known in, of {played}",
+        "target met",
+        "with its defaults",
+    )
+    cells = [
+        (
+            str(row["place"]),
+            _code(row["policy"]),
+            _score(row["score"]),
+            "-" if np.isnan(row["change"]) else f"{100 * row['change']:+.1f}",
+            str(row["known"]),
+            str(row["met"]),
+            "" if row["default"] is None else str(row["default"]),
         )
+        for row in rows
+    ]
     return table(heads, cells)
 
 
-def _matrix(summary: pd.DataFrame, names: Sequence[str], column: str, text: Callable[[Any], str]) -> str:
-    own = _tuned(summary)
-    scenarios = [str(name) for name in dict.fromkeys(own["scenario"])]
-    of = {(row["policy"], row["scenario"]): row for row in own.to_dict("records")}
+def _matrix(summary: pd.DataFrame, names: Sequence[str], text: Callable[[Any], str]) -> str:
+    scenarios = [str(name) for name in dict.fromkeys(summary["scenario"])]
+    of = {(row["policy"], row["scenario"]): row for row in summary.to_dict("records")}
 
     def cell(name: str, scenario: str) -> str:
         row = of.get((name, scenario))
-        return "" if row is None else text(row[column]) if row["meets_target"] else "-"
+        return "" if row is None else "-" if np.isnan(row["gpu_hours_at_target"]) else text(row)
 
     cells = [(_code(name), *(cell(name, scenario) for scenario in scenarios)) for name in names]
     return table(("policy", *(f"`{name}`" for name in scenarios)), cells)
@@ -177,7 +223,7 @@ def _sanity(frame: pd.DataFrame) -> str:
         cells.append(
             (
                 f"`{row['scenario']}`",
-                f"`{row['policy']}`" if row["policy"] else "none meets the target",
+                f"`{row['policy']}`" if isinstance(row["policy"], str) else "none meets the target",
                 *(f"{value:.2f}" if np.isfinite(value) else "-" for value in (hours, hindsight)),
                 f"beaten by {100 * (1 - hours / hindsight):.1f} %" if hours < hindsight else "",
                 f"{lower:.2f}",
@@ -191,7 +237,8 @@ def _gaps(summary: pd.DataFrame) -> str:
     """How far from tuned PreServe to the feasible bound each scenario's best policy comes."""
     cells = []
     for scenario, rows in summary.groupby("scenario", sort=False):
-        hours = {r["policy"]: r["gpu_hours"] for r in rows.to_dict("records") if r["meets_target"]}
+        known = rows[rows["gpu_hours_at_target"].notna()].to_dict("records")
+        hours = {str(row["policy"]): float(row["gpu_hours_at_target"]) for row in known}
         start, end = hours.get(BASELINE), hours.get(f"feasible{SUFFIX}")
         if start is None or end is None or start <= end:
             continue
@@ -221,12 +268,13 @@ def _scenario(rows: pd.DataFrame) -> dict[str, str]:
     about = (
         f"Target {100 * first['target']:g} %, {first['windows']} windows. Intervals: 95 %; of attainment and "
     )
-    about += "GPU-hours for other seeds and days, of the ratio for other seeds."
-    cells = [_policy_cells(row) for row in rows.sort_values("rank").to_dict("records")]
+    about += "GPU-hours for other seeds and days, of the ratio for other seeds. * misses the target."
+    rows = rows.sort_values(["gpu_hours_at_target", "slo_attainment"], ascending=[True, False])
+    cells = [_policy_cells(k, row) for k, row in enumerate(rows.to_dict("records"), start=1)]
     return {"about": about, "table": table(_COLUMNS, cells)}
 
 
-def _policy_cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
+def _policy_cells(place: int, row: Mapping[Any, Any]) -> tuple[str, ...]:
     low, high = (100.0 * row[f"slo_attainment_days_{end}"] for end in ("low", "high"))
     attainment = f"{100 * row['slo_attainment']:.2f}" + _interval(low, high, ".2f")
     low, high = (row[f"gpu_hours_days_{end}"] for end in ("low", "high"))
@@ -237,10 +285,11 @@ def _policy_cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
         change = f"{100 * row['gpu_hours_change']:+.1f}" + _interval(low, high, "+.1f")
     money = (row.get(name, np.nan) for name in ("cost_usd", "energy_kwh"))
     return (
-        str(row["rank"]),
+        str(place),
         f"`{row['policy']}`" + "*" * (not row["meets_target"]),
         attainment,
         hours,
+        "-" if np.isnan(row["gpu_hours_at_target"]) else f"{row['gpu_hours_at_target']:.2f}",
         change,
         f"{row['ttft_p50_s']:.2f}",
         f"{row['ttft_p99_s']:.2f}",
@@ -248,7 +297,7 @@ def _policy_cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
         *(f"{1000 * row[f'normalized_latency_{p}_s']:.0f}" for p in ("p50", "p99")),
         *("" if np.isnan(value) else f"{value:.3g}" for value in money),
         f"{row['scaling_actions']:.0f}",
-        _score(row["score"]),
+        _score(row["score_at_target"]),
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from experiments.statistics import Estimate
+from experiments.equal_attainment import Elasticities, log_gpu_hours
+from experiments.statistics import Estimate, FloatArray
+
+_FIGURES = ("violations", "arrived", "gpu_hours")
 
 
 @dataclass
@@ -18,8 +21,8 @@ class Duel:
 
     Attributes:
         first, second: their names.
-        won, lost, even: scenarios where the first needs fewer GPU-hours, more, or neither beyond chance; or
-            where it alone meets the target attainment, or the second alone.
+        won, lost, even: scenarios where the first needs fewer GPU-hours at the target attainment, more, or
+            neither beyond chance. Who misses it by too much to say loses to who does not.
     """
 
     first: str
@@ -35,42 +38,48 @@ class Duel:
 
 
 def duels(
-    episodes: pd.DataFrame, meets: Mapping[tuple[str, str], bool], policies: Sequence[str]
+    episodes: pd.DataFrame, elasticities: Elasticities, policies: Sequence[str], target: float
 ) -> list[Duel]:
-    """All pairs of policies, compared in each scenario that both played.
+    """All pairs of policies, compared in each scenario that both played, at equal attainment.
 
     Chance is that of other seeds on the same windows: a difference counts if the 95 % interval of the paired
-    ratio of GPU-hours leaves out 1.
+    ratio leaves out 1.
 
     Args:
         episodes: as ``RunRecords.episodes``.
-        meets: whether a scenario's target is met, by scenario and policy.
+        elasticities: by scenario and policy.
         policies: which.
+        target: SLO attainment.
     """
     found = [Duel(first, second) for first, second in combinations(policies, 2)]
     for scenario, rows in episodes.groupby("scenario", sort=False):
-        hours = rows.pivot_table(index=["seed", "window"], columns="policy", values="gpu_hours")
+        table = rows.pivot_table(index=["seed", "window"], columns="policy", values=list(_FIGURES))
         for duel in found:
-            names = [duel.first, duel.second]
-            if not all((scenario, name) in meets for name in names):
+            names = (duel.first, duel.second)
+            if not set(names) <= set(rows["policy"]):
                 continue
-            first, second = (meets[str(scenario), name] for name in names)
-            if first and second:
-                sign = _sign(hours[names].dropna())
-            else:
-                sign = int(second) - int(first)
+            pair = pd.concat(
+                [table.xs(name, axis=1, level="policy")[list(_FIGURES)] for name in names], axis=1
+            )
+            own = np.array([elasticities.get((str(scenario), name), np.nan) for name in names])
+            sign = _sign(pair.dropna(), own, target)
             (duel.won, duel.even, duel.lost)[sign + 1].append(str(scenario))
     return found
 
 
-def _sign(hours: pd.DataFrame) -> int:
-    """-1 if the first column is lower beyond chance, 1 if higher, else 0; rows are seeds and windows."""
-    if hours.empty:
+def _sign(pair: pd.DataFrame, elasticities: FloatArray, target: float) -> int:
+    """-1 if the first is cheaper beyond chance, 1 if the second is, else 0; rows are seeds and windows."""
+    seeds, windows = (pair.index.unique(level).size for level in ("seed", "window"))
+    if pair.empty or len(pair) != seeds * windows:
         return 0
-    seeds, windows = (hours.index.unique(level).size for level in ("seed", "window"))
-    if len(hours) != seeds * windows:
-        return 0
-    cells = hours.to_numpy(np.float64).reshape(seeds, windows, 1, 2)
-    estimate = Estimate.of(cells, lambda totals: np.log(totals[:, 0] / totals[:, 1]))
-    low, high = estimate.over_seeds()
+    cells = pair.to_numpy(np.float64).reshape(seeds, windows, 2, 3)
+    first, second = np.isfinite(log_gpu_hours(cells.sum(axis=(0, 1)), elasticities, target))
+    if not (first and second):
+        return int(second) - int(first)
+
+    def ratio(totals: FloatArray) -> FloatArray:
+        one, other = log_gpu_hours(totals.reshape(2, 3), elasticities, target)
+        return np.array([one - other])
+
+    low, high = Estimate.of(cells.reshape(seeds, windows, 1, 2, 3), ratio).over_seeds()
     return int(low[0] > 0.0) - int(high[0] < 0.0)

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 
 from baselines.bounds.kept import file_name
-from experiments import leaderboard
+from experiments.compare import compare, write
+from experiments.equal_attainment import elasticity, log_gpu_hours, read_elasticities
 from experiments.forecast_worth import mean_ratio, read_worth
-from experiments.leaderboard import BEGIN, END, ROOT, main
+from experiments.leaderboard import BEGIN, END, main
 from experiments.rank_flips import duels
+from experiments.run_records import RunRecords
 from experiments.sanity import against_bounds
+from tests import synthetic_run
 
 
 def episodes_of(hours: dict[tuple[str, str], list[float]], missed: float = 0.0) -> pd.DataFrame:
@@ -56,19 +59,62 @@ def test_a_duel_counts_what_is_beyond_chance() -> None:
         ("neither", "b"): of(1.0, 0.0),
         ("absent", "a"): of(1.0, 0.0),
     }
-    meets = dict.fromkeys(hours, True)
-    meets["alone", "b"] = meets["neither", "a"] = meets["neither", "b"] = False
-    (duel,) = duels(episodes_of(hours), meets, ["a", "b"])
+    table = episodes_of(hours, missed=10)
+    far = (table["scenario"] == "neither") | ((table["scenario"] == "alone") & (table["policy"] == "b"))
+    table.loc[far, "violations"] = 40
+    none = dict.fromkeys(hours, 0.0)
+    (duel,) = duels(table, none, ["a", "b"], 0.99)
     assert (duel.won, duel.lost, duel.even) == (["less", "alone"], ["more"], ["even", "neither"])
     assert duel.flips
-    (back,) = duels(episodes_of(hours), meets, ["b", "a"])
+    (back,) = duels(table, none, ["b", "a"], 0.99)
     assert (back.won, back.lost) == (duel.lost, duel.won)
+    # Who misses more is cheaper by that alone.
+    table.loc[(table["scenario"] == "less") & (table["policy"] == "a"), "violations"] = 16
+    (duel,) = duels(table, none | {("less", "a"): -0.5}, ["a", "b"], 0.99)
+    assert duel.lost == ["less", "more"]
 
 
 def test_seeds_that_only_one_has_played_are_left_out() -> None:
     hours = {("x", "a"): [1.0, 1.01, 50.0, 60.0], ("x", "b"): [2.0, 2.02]}
-    (duel,) = duels(episodes_of(hours), dict.fromkeys(hours, True), ["a", "b"])
+    (duel,) = duels(episodes_of(hours, missed=10), dict.fromkeys(hours, 0.0), ["a", "b"], 0.99)
     assert duel.won == ["x"]
+
+
+def test_the_elasticity_is_the_slope_of_the_front_near_the_target() -> None:
+    missed = np.array([0.2, 0.04, 0.02, 0.01, 0.004, 1e-5])
+    hours = 100.0 * (missed / 0.01) ** -0.1
+    hours[[0, -1]] = 500.0, 1.0  # far away
+    assert elasticity(1.0 - missed, hours, 0.99) == pytest.approx(-0.1)
+    assert np.isnan(elasticity(1.0 - missed[:3], hours[:3], 0.99))
+    assert np.isnan(elasticity(1.0 - missed, hours**7, 0.99))
+    assert elasticity(1.0 - missed, 1.0 / hours, 0.99) == 0.0
+
+
+def test_costs_are_carried_to_the_target_over_a_factor_of_two() -> None:
+    missed = np.array([1000.0, 1900.0, 600.0, 100.0, 0.0, 2100.0])
+    totals = np.stack([missed, np.full(6, 1e5), np.full(6, 50.0)], axis=1)
+    hours = np.exp(log_gpu_hours(totals, np.full(6, -0.1), 0.99))
+    wanted = [50.0, 50.0 * 1.9**0.1, 50.0 * 0.6**0.1, 50.0 * 0.5**0.1, 50.0 * 0.5**0.1, np.nan]
+    np.testing.assert_allclose(hours, wanted, rtol=1e-4)
+
+
+def test_elasticities_are_read_from_the_tables_of_tuning(tmp_path: Path) -> None:
+    def rows(policy: str, power: float, missed: list[float]) -> list[tuple[str, str, float, float, bool]]:
+        front = [("x", policy, 1.0 - m, 100.0 * m**power, True) for m in missed]
+        return [*front, ("x", policy, 0.99, 900.0, False)]
+
+    near = [0.02, 0.015, 0.01, 0.005]
+    table = [
+        *rows("a", -0.1, near),
+        *rows("b", -0.3, near),
+        *rows("c", -0.4, near),
+        *rows("few", -0.2, [0.3]),
+    ]
+    columns = ["scenario", "policy", "attainment", "gpu_hours", "on_front"]
+    pd.DataFrame(table, columns=columns).to_csv(tmp_path / "x.csv", index=False)
+    found = read_elasticities(tmp_path, 0.99)
+    wanted = {("x", "a"): -0.1, ("x", "b"): -0.3, ("x", "c"): -0.4, ("x", "few"): -0.3}
+    assert found == pytest.approx(wanted)
 
 
 def test_the_cheapest_that_meets_the_target_stands_beside_the_bounds(tmp_path: Path) -> None:
@@ -104,17 +150,47 @@ def test_a_run_that_has_not_ended_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "results").exists()
 
 
-def test_pages_without_marks_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "docs" / "environments").mkdir(parents=True)
-    (tmp_path / "README.md").write_text("nothing")
-    assert main(["--results", str(leaderboard.ROOT / "results" / "benchmark"), "--root", str(tmp_path)]) == 2
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A made-up run of the benchmark, finished, and a folder with the pages that it goes into."""
+    monkeypatch.setattr(
+        synthetic_run, "CORE", ("preserve-tuned", "hpa-tuned", "feasible-tuned", "preserve", "hpa")
+    )
+    run = synthetic_run.write_run(tmp_path / "run", scenarios=3, policies=5, seeds=2)
+    records = RunRecords(run)
+    write(records, compare(records, "preserve-tuned"))
+    (run / "options.yaml").write_text("suite: benchmark\n")
+    for name in ("README.md", "docs/environments/autoscale.md"):
+        page = tmp_path / "root" / name
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    return tmp_path
+
+
+def test_a_run_becomes_results_and_pages(made: Path) -> None:
+    command = ["--results", str(made / "results"), "--root", str(made / "root")]
+    assert main([str(made / "run"), *command]) == 0
+    readme = (made / "root" / "README.md").read_text()
+    assert readme.startswith(f"before\n\n{BEGIN}\n\n| # | policy |")
+    assert readme.endswith(f"|\n\n{END}\n\nafter\n")
+    assert "old" not in readme
+    assert {line.split("|")[2].strip() for line in readme.splitlines() if line.startswith("| ")} == {
+        "policy", "---", "`hpa`", "`preserve`",
+    }  # fmt: skip
+    page = (made / "root" / "docs" / "benchmark.md").read_text()
+    assert all(f"\n## {name}\n" in page for name in ("api-burst", "chat", "chat-week"))
+    assert "`feasible-tuned`" in page
+    assert "nan" not in page
+    (made / "root" / "docs" / "benchmark.md").unlink()
+    assert main(command) == 0  # from what was kept
+    assert (made / "root" / "docs" / "benchmark.md").read_text() == page
+
+
+def test_pages_without_marks_are_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "root" / "README.md").write_text("nothing")
+    command = ["--results", str(made / "results"), "--root", str(made / "root")]
+    assert main([str(made / "run"), *command]) == 2
     assert "README.md: expected the lines" in capsys.readouterr().err
-
-
-def test_the_pages_are_those_of_the_results() -> None:
-    for path, text in leaderboard.pages(ROOT / "results" / "benchmark", ROOT).items():
-        assert path.read_text(encoding="utf-8") == text, f"{path}: python -m experiments.leaderboard"
-        assert path.name == "benchmark.md" or text.count(BEGIN) == text.count(END) == 1
 
 
 def test_what_a_forecast_is_worth(tmp_path: Path) -> None:

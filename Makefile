@@ -50,7 +50,7 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/python -m mypy
 
 docs: $(INSTALLED_DOCS)
-	$(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "Open build/site/index.html, or serve it: python -m http.server --directory build/site"
 
 clean:

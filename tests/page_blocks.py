@@ -1,7 +1,7 @@
 """The fenced blocks of a page: what the tests do with each follows from its language and its marker.
 
-* ``python`` is run, all blocks of a page as one script; ``<!-- needs: MODULE -->`` above it leaves it out where
-  that module is not installed.
+* ``python`` is run, all blocks of a page as one script; ``<!-- needs: MODULE -->`` above it leaves it out
+  where that module is not installed.
 * ``text`` right after it is what it prints, and compared.
 * ``console`` holds commands, each after a prompt; the options of our own are parsed, nothing is run.
 * ``yaml`` and ``csv`` are read.

@@ -25,7 +25,9 @@ BLOCKS = [
     for page in PAGES
     for block in blocks_of(page)
 ]
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    "optional-dependencies"
+]
 TARGETS = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
@@ -54,7 +56,7 @@ def main_of(name: str) -> Any:
     """The ``main`` of ``python -m name``, or None if it has none."""
     found = importlib.util.find_spec(name)
     assert found is not None, f"no module {name}"
-    return getattr(importlib.import_module(f"{name}.__main__" if found.submodule_search_locations else name), "main")
+    return importlib.import_module(f"{name}.__main__" if found.submodule_search_locations else name).main
 
 
 def check_options(name: str, arguments: list[str]) -> None:
@@ -71,7 +73,9 @@ def check_options(name: str, arguments: list[str]) -> None:
 def test_a_block_says_what_it_is(block: Block) -> None:
     assert block.language in LANGUAGES
     if block.language == "text":
-        assert block.is_output != (block.reason is not None), "expected output of the block above, or a reason"
+        assert block.is_output != (block.reason is not None), (
+            "expected output of the block above, or a reason"
+        )
     else:
         assert block.reason is None
 

@@ -18,7 +18,7 @@ from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_lear
 from agents.front import FrontPoint, gpu_hours_at, measure_front, weight_at
 from agents.hyperparameters import Hyperparameters
 from agents.network import Network
-from agents.saved_model import SavedModel, load_model
+from agents.saved_model import SavedModel, load_card, load_model
 from agents.scaling_control import CONTROLS, make_control, site_of
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import Scenario, load_scenario
@@ -327,6 +327,15 @@ def read_config(folder: Path) -> TrainingConfig:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
     return TrainingConfig.from_mapping(values, str(path))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the training in a folder has come to its end.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return len(load_card(folder / MODEL)["validation"]["front"]) == len(FINAL)
 
 
 def _steps_of(folder: Path) -> int:

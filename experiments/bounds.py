@@ -112,7 +112,8 @@ def _bounds_of(scenario: Scenario, options: Options, status: Status) -> dict[str
     """The row of a scenario, from its file or computed and put there."""
     key = {
         "cluster": scenario.cluster.to_mapping(),
-        "workload": scenario.workload.to_mapping(),
+        # Nobody asks for a forecast here.
+        "workload": {k: v for k, v in scenario.workload.to_mapping().items() if k != "forecaster"},
         **{name: getattr(options, name) for name in ("split", "target", "router")},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]

@@ -15,6 +15,7 @@ _FORECASTS = {
     "noisy": f"noisy, the truth with a set error of {PRESERVE_MAPE:.1%} on average",
     "naive": "naive, the window before",
     "oracle": "oracle, the truth",
+    "profile-ar": "profile-ar, from what has passed; where that is short, the window before",
 }
 _LENGTHS = {
     "noisy": f"noisy, the truth with a set log-normal error (sigma {PRESERVE_SIGMA:g})",

@@ -58,8 +58,9 @@ def standings(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
     Returns:
         ``policy``, ``met``, ``played`` (numbers of scenarios), ``rank`` (mean), ``score`` (mean over the
-        scenarios that have bounds, 0 where the target is not met; None without), ``change`` (geometric mean
-        of GPU-hours over the baseline's, minus 1; None without), and ``cells`` by scenario.
+        scenarios that have bounds, 0 where the target is missed or a constant fleet is cheaper; None
+        without), ``change`` (geometric mean of GPU-hours over the baseline's, minus 1; None without), and
+        ``cells`` by scenario.
     """
     if summary.empty:
         return []
@@ -74,7 +75,7 @@ def standings(summary: pd.DataFrame) -> list[dict[str, Any]]:
                 "met": int(part["meets_target"].sum()),
                 "played": len(part),
                 "rank": float(part["rank"].mean()),
-                "score": float(scored["score"].fillna(0.0).mean()) if len(scored) else None,
+                "score": float(scored["score"].fillna(0.0).clip(lower=0.0).mean()) if len(scored) else None,
                 "change": float(np.expm1(np.log1p(change).mean())) if change.notna().any() else None,
                 "cells": {str(row["scenario"]): row for row in part.to_dict("records")},
             }

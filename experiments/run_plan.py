@@ -111,7 +111,7 @@ def make_plan(options: Options) -> Plan:
     if options.scenario is not None:
         suite = Suite(scenarios)
     if options.policies is not None:
-        suite = replace(suite, policies=options.policies, tuned=False, default_seeds=None)
+        suite = Suite(suite.scenarios, options.policies, suite.seeds)
     _check_policies(suite.policies)
     if options.router is not None and options.router not in ROUTERS:
         hint = did_you_mean(options.router, ROUTERS)

@@ -21,6 +21,7 @@ class Suite:
         seeds: how many.
         tuned: also each policy with its tuned parameters, on the scenarios that there are some for.
         default_seeds: how many those that play tuned as well play with their defaults; None: all.
+        only_tuned: names of those that play with tuned parameters only.
     """
 
     scenarios: tuple[str, ...] = ()
@@ -28,10 +29,12 @@ class Suite:
     seeds: int = 1
     tuned: bool = False
     default_seeds: int | None = None
+    only_tuned: tuple[str, ...] = ()
 
     def policies_of(self, scenario: str) -> tuple[str, ...]:
         """The policies that play a scenario."""
-        tuned = [f"{name}{SUFFIX}" for name in self.policies if self.tuned and is_tuned(name, scenario)]
+        candidates = (*(self.policies if self.tuned else ()), *self.only_tuned)
+        tuned = [f"{name}{SUFFIX}" for name in candidates if is_tuned(name, scenario)]
         return (*self.policies, *tuned)
 
 
@@ -43,6 +46,8 @@ def autoscalers() -> tuple[str, ...]:
 
 SUITES: dict[str, Suite] = {
     "quick": Suite(),
-    "benchmark": Suite(scenario_names(), autoscalers(), seeds=8, tuned=True, default_seeds=2),
+    "benchmark": Suite(
+        scenario_names(), autoscalers(), seeds=8, tuned=True, default_seeds=2, only_tuned=("feasible",)
+    ),
     "week": Suite(("chat-week", "code-week", "flash-crowd", "recurring-surges")),
 }

@@ -23,6 +23,7 @@ from experiments.tune_grid import Parameters, coarse, fine
 from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest, write_point
 from preserve_gym.command_line import complain, parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
 
 PROGRAM = "python -m experiments.tune"
@@ -54,6 +55,9 @@ class Options:
     own on this machine."""
     seeds: int = 1
     """Workload seeds; a configuration has to meet the target on all of them together."""
+    forecaster: str | None = None
+    """Workload forecast in place of the scenarios', to see what a better one is worth: tables are written, in
+    a folder of its name, but no parameters for others to play with."""
     target: float = 0.99
     """SLO attainment that has to be met."""
     out: Path = Path("runs/tune")
@@ -82,16 +86,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     scenarios = _check(options)
     policies = tuple(dict.fromkeys(options.policies)) or tunable()
-    wanted = {(source, policy): coarse(policy) for source in scenarios for policy in policies}
-    with opened(options.backend, options.address, options.jobs) as pool:
-        points = _points(scenarios, wanted, options, pool)
-        finer = {of: _finer(of[1], points[of], options.target) for of in wanted}
-        for of, more in _points(scenarios, finer, options, pool).items():
-            points[of] += more
     failed = False
-    for source, scenario in scenarios.items():
-        of_scenario = [point for policy in policies for point in points[source, policy]]
-        failed |= _conclude(scenario.name, policies, of_scenario, options)
+    with opened(options.backend, options.address, options.jobs) as pool:
+        for source, scenario in scenarios.items():
+            points = _points(scenario, source, {policy: coarse(policy) for policy in policies}, options, pool)
+            finer = {policy: _finer(policy, points[policy], options.target) for policy in policies}
+            for policy, more in _points(scenario, source, finer, options, pool).items():
+                points[policy] += more
+            failed |= _conclude(scenario.name, points, options)
     return 1 if failed else 0
 
 
@@ -101,32 +103,32 @@ def _finer(policy: str, points: Sequence[Point], target: float) -> list[Paramete
     if not good:
         return []
     pooled = make_front(good, target).configurations
-    met = [one.attainment >= target for one in pooled]
-    return fine(policy, [one.parameters for one in pooled], met, [one.gpu_hours for one in pooled])
+    tried, attainments, costs = zip(*((o.parameters, o.attainment, o.gpu_hours) for o in pooled), strict=True)
+    return fine(policy, tried, attainments, costs, target)
 
 
 def _points(
-    scenarios: Mapping[str, Scenario],
-    wanted: Mapping[tuple[str, str], Sequence[Parameters]],
+    scenario: Scenario,
+    source: str,
+    wanted: Mapping[str, Sequence[Parameters]],
     options: Options,
     pool: Pool,
-) -> dict[tuple[str, str], list[Point]]:
-    """What comes of configurations by scenario and policy, played now or earlier."""
+) -> dict[str, list[Point]]:
+    """What comes of configurations by policy, played now or earlier."""
     tasks = [
-        (of, task)
-        for of, configurations in wanted.items()
-        for task in _tasks(scenarios[of[0]], *of, configurations, options)
+        task
+        for policy, configurations in wanted.items()
+        for task in _tasks(scenario, source, policy, configurations, options)
     ]
-    # What needs the same workload lies together.
-    tasks.sort(key=lambda pair: (list(scenarios).index(pair[0][0]), pair[1].seed))
-    played = [read_point(task) for _, task in tasks]
+    tasks.sort(key=lambda task: task.seed)  # what needs the same workload lies together
+    played = [read_point(task) for task in tasks]
     missing = [k for k, point in enumerate(played) if point is None]
-    for k, point in zip(missing, _play([tasks[k][1] for k in missing], pool), strict=True):
+    for k, point in zip(missing, _play(scenario.name, [tasks[k] for k in missing], pool), strict=True):
         played[k] = point
-    found: dict[tuple[str, str], list[Point]] = {of: [] for of in wanted}
-    for (of, _), outcome in zip(tasks, played, strict=True):
+    found: dict[str, list[Point]] = {policy: [] for policy in wanted}
+    for task, outcome in zip(tasks, played, strict=True):
         if outcome is not None:
-            found[of].append(outcome)
+            found[task.policy].append(outcome)
     return found
 
 
@@ -150,28 +152,32 @@ def _check(options: Options) -> dict[str, Scenario]:
                 f"--policies: expected some of {', '.join(known)}, which have something to tune, got {name!r}"
                 f"{did_you_mean(name, known)}"
             )
+    forecaster = options.forecaster
+    if forecaster is not None and forecaster not in FORECASTERS:
+        hint = did_you_mean(forecaster, FORECASTERS)
+        raise InputError(f"--forecaster: expected one of {', '.join(FORECASTERS)}, got {forecaster!r}{hint}")
     return {source: load_scenario(source) for source in options.scenarios}
 
 
 def _tasks(
     scenario: Scenario, source: str, policy: str, configurations: Sequence[Parameters], options: Options
 ) -> Iterator[Task]:
-    first, digest = scenario.workload.seed, scenario_digest(scenario)
+    first, digest = scenario.workload.seed, scenario_digest(scenario, options.forecaster)
     for seed in range(first, first + options.seeds):
-        folder = options.out / scenario.name / f"seed{seed}" / policy
+        folder = options.out / (options.forecaster or "") / scenario.name / f"seed{seed}" / policy
         for parameters in configurations:
             path = folder / f"{text_of(parameters).replace(' ', '_')}.json"
-            yield Task(source, policy, parameters, seed, path, digest)
+            yield Task(source, policy, parameters, seed, options.forecaster, path, digest)
 
 
-def _play(tasks: Sequence[Task], pool: Pool) -> list[Point]:
+def _play(scenario: str, tasks: Sequence[Task], pool: Pool) -> list[Point]:
     """Play the tasks, with a bar on a terminal and a line now and then elsewhere."""
     if not tasks:
         return []
     console = Console(stderr=True)
     started_s = said_s = time.monotonic()
     columns = (
-        TextColumn("configurations"),
+        TextColumn(f"{scenario}: configurations"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
@@ -188,17 +194,18 @@ def _play(tasks: Sequence[Task], pool: Pool) -> list[Point]:
             if not console.is_terminal and (now_s - said_s >= _SAY_EVERY_S or count == len(tasks)):
                 said_s = now_s
                 left_s = (now_s - started_s) / count * (len(tasks) - count)
-                text = f"{count} of {len(tasks)} configurations, about {left_s / 60.0:.0f} min left"
+                text = (
+                    f"{scenario}: {count} of {len(tasks)} configurations, about {left_s / 60.0:.0f} min left"
+                )
                 console.print(text, highlight=False, soft_wrap=True)
 
         return pool.run_tasks(play_point, tasks, jobs=pool.jobs or 1, on_done=on_done, on_result=write_point)
 
 
-def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], options: Options) -> bool:
+def _conclude(scenario: str, points: Mapping[str, Sequence[Point]], options: Options) -> bool:
     """Choose, write and show; whether a policy failed."""
     fronts, failed = [], False
-    for policy in policies:
-        own = [point for point in points if point.policy == policy]
+    for policy, own in points.items():
         good = [point for point in own if point.played]
         errors = [point.error for point in own if point.error is not None]
         if errors:
@@ -208,9 +215,11 @@ def _conclude(scenario: str, policies: Sequence[str], points: Sequence[Point], o
             print(f"{scenario}, {policy}: not here: {own[0].refused}")
         if good:
             fronts.append(make_front(good, options.target))
-    write_table(options.tables / f"{scenario}.csv", scenario, fronts)
-    write_tuned(options.tuned, scenario, fronts)
-    _show(scenario, fronts, sum(point.seconds for point in points), options.target)
+    write_table(options.tables / (options.forecaster or "") / f"{scenario}.csv", scenario, fronts)
+    if options.forecaster is None:
+        write_tuned(options.tuned, scenario, fronts)
+    seconds = sum(point.seconds for own in points.values() for point in own)
+    _show(scenario, fronts, seconds, options.target)
     return failed
 
 

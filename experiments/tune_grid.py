@@ -12,7 +12,8 @@ from baselines import POLICIES
 
 Parameters = Mapping[str, float]
 
-_DIGITS = 4  # of values between those of a grid
+_DIGITS = 4  # of values that are not of a grid
+_BEYOND = 3.0  # times the last value that was tried
 
 
 def defaults_of(policy: str) -> dict[str, float]:
@@ -37,36 +38,47 @@ def coarse(policy: str) -> list[Parameters]:
 
 
 def fine(
-    policy: str, tried: Sequence[Parameters], met: Sequence[bool], costs: Sequence[float]
+    policy: str,
+    tried: Sequence[Parameters],
+    attainments: Sequence[float],
+    costs: Sequence[float],
+    target: float,
 ) -> list[Parameters]:
     """The rest of the budget, once the first half has been played.
 
-    As many values of the first parameter as there were configurations, evenly between that of the cheapest
-    configuration that meets the target and its cheaper neighbour that does not, the other parameters as they
-    are there. Without such a neighbour: the values of the grid that were left out.
+    As many values of the first parameter as there were configurations, the other parameters as in the one
+    that was best so far: the cheapest that meets the target; if none does, the best attainment. They lie
+    evenly between it and its cheaper neighbour that misses the target; without such a neighbour beyond the
+    end of what was tried, if it lies there; else they are the values of the grid that were left out.
 
     Args:
         tried: configurations of ``coarse`` that could be played.
-        met: whether each meets the target.
+        attainments: of each.
         costs: of each, GPU-hours.
+        target: attainment to meet.
     """
     tuned_over = POLICIES[policy].tuned_over
     first, *others = tuned_over
     if _whole(tuned_over[first]):
         return []
-    chosen = min((k for k in range(len(tried)) if met[k]), key=costs.__getitem__, default=None)
-    if chosen is not None:
-        line = [k for k, one in enumerate(tried) if all(one[name] == tried[chosen][name] for name in others)]
-        line.sort(key=lambda k: tried[k][first])
-        place = line.index(chosen)
-        beside = [k for k in (line[max(place - 1, 0)], line[min(place + 1, len(line) - 1)]) if not met[k]]
-        if beside:
-            other = min(beside, key=costs.__getitem__)
-            ends = tried[other][first], tried[chosen][first]
-            between = np.geomspace(*ends, len(coarse(policy)) + 2)[1:-1]
-            return [{**tried[chosen], first: float(f"{value:.{_DIGITS}g}")} for value in between]
-    played = coarse(policy)
-    return [one for one in all_of(tuned_over) if one not in played]
+    met = [attainment >= target for attainment in attainments]
+    if any(met):
+        best = min((k for k in range(len(tried)) if met[k]), key=costs.__getitem__)
+    else:
+        best = max(range(len(tried)), key=attainments.__getitem__)
+    line = [k for k, one in enumerate(tried) if all(one[name] == tried[best][name] for name in others)]
+    line.sort(key=lambda k: tried[k][first])
+    place, value, count = line.index(best), tried[best][first], len(coarse(policy))
+    missing = [k for k in (line[max(place - 1, 0)], line[min(place + 1, len(line) - 1)]) if not met[k]]
+    if met[best] and missing:
+        other = tried[min(missing, key=costs.__getitem__)][first]
+        values = np.geomspace(other, value, count + 2)[1:-1]
+    elif value > 0.0 and place in (0, len(line) - 1):
+        values = np.geomspace(value, value * (_BEYOND if place else 1.0 / _BEYOND), count + 1)[1:]
+    else:
+        played = coarse(policy)
+        return [one for one in all_of(tuned_over) if one not in played]
+    return [{**tried[best], first: float(f"{x:.{_DIGITS}g}")} for x in values]
 
 
 def _whole(values: Sequence[float]) -> bool:

@@ -28,6 +28,7 @@ class Task:
         policy: name of the autoscaler.
         parameters: where they differ from its defaults.
         seed: of the workload.
+        forecaster: in place of the scenario's; None: the scenario's.
         path: of the file for what comes of it.
         digest: ``scenario_digest``.
     """
@@ -36,6 +37,7 @@ class Task:
     policy: str
     parameters: Mapping[str, float]
     seed: int
+    forecaster: str | None
     path: Path
     digest: str
 
@@ -68,9 +70,12 @@ class Point:
         return self.refused is None and self.error is None
 
 
-def scenario_digest(scenario: Scenario) -> str:
-    """Tells whether a point was played on the same scenario, hexadecimal."""
-    mappings = scenario.cluster.to_mapping(), scenario.workload.to_mapping()
+def scenario_digest(scenario: Scenario, forecaster: str | None) -> str:
+    """Tells whether a point was played on the same scenario with the same forecasts, hexadecimal."""
+    workload = scenario.workload.to_mapping()
+    if forecaster is not None:
+        workload["forecaster"] = forecaster
+    mappings = scenario.cluster.to_mapping(), workload
     return hashlib.sha256(json.dumps(mappings, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -80,7 +85,7 @@ def play_point(task: Task) -> Point:
     Raises:
         InputError: if the scenario's workload cannot be made, or its file is not that of the task.
     """
-    cluster, workload = _load(task.source, task.seed, task.digest)
+    cluster, workload = _load(task.source, task.seed, task.forecaster, task.digest)
     point = play_parameters(task.policy, task.parameters, cluster, workload)
     if point.error is None:
         return point
@@ -123,9 +128,9 @@ def read_point(task: Task) -> Point | None:
 
 
 @lru_cache(maxsize=1)
-def _load(source: str, seed: int, digest: str) -> tuple[ClusterConfig, Workload]:
+def _load(source: str, seed: int, forecaster: str | None, digest: str) -> tuple[ClusterConfig, Workload]:
     """Cluster and workload; the last ones are kept, as many points play them."""
     scenario = load_scenario(source)
-    if scenario_digest(scenario) != digest:
+    if scenario_digest(scenario, forecaster) != digest:
         raise InputError(f"scenario {source!r}: expected what the command has read, got another one")
-    return scenario.cluster, scenario.make_workload("validation", seed)
+    return scenario.cluster, scenario.make_workload("validation", seed).with_predictions(forecaster)

@@ -53,7 +53,7 @@ def figures(pool: str, policy: str, seeds: Sequence[int] = SEEDS) -> dict[str, f
     setting = Setting(
         "synthetic-chat",
         ClusterConfig(instance=instance, max_instances=8, cold_start_s=30.0, too_long="clip_prompt"),
-        WorkloadConfig(start_s=36_000.0, horizon_s=7200.0, rate_scale=rate_scale),
+        WorkloadConfig(start_s=36_000.0, horizon_s=7200.0, rate_scale=rate_scale, forecaster="noisy"),
     )
     runs = []
     for seed in seeds:

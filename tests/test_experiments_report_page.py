@@ -99,11 +99,13 @@ def test_policies_are_in_the_order_of_their_rank(data: dict[str, Any]) -> None:
     assert drawn[:3] == ["preserve", "best-static", "hindsight"]
 
 
-def test_standings_count_an_unmet_target_as_nought() -> None:
+def test_standings_count_a_missed_target_and_what_a_constant_fleet_beats_as_nought() -> None:
     rows = [("a", "x", 1, 0.8, True), ("b", "x", 2, np.nan, False), ("a", "y", 2, 0.2, True)]
     rows += [("b", "y", 1, 0.6, True), ("c", "x", 1, np.nan, True)]
+    rows += [("a", "z", 3, -9.0, True), ("b", "z", 3, 0.2, True)]
     table = pd.DataFrame(rows, columns=["scenario", "policy", "rank", "score", "meets_target"])
-    x, y = standings(table.assign(gpu_hours_change=[0.0, 1.0, np.nan, -0.5, 3.0]))
+    x, y, z = standings(table.assign(gpu_hours_change=[0.0, 1.0, np.nan, -0.5, 3.0, np.nan, np.nan]))
+    assert (z["score"], z["change"]) == (0.1, None)
     assert (x["policy"], x["score"], x["met"], x["played"]) == ("x", 0.4, 2, 3)
     assert x["change"] == pytest.approx((1.0 * 2.0 * 4.0) ** (1 / 3) - 1.0)
     assert (y["policy"], y["score"], y["rank"], y["change"]) == ("y", 0.4, 1.5, pytest.approx(-0.5))

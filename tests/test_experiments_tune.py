@@ -154,8 +154,8 @@ def test_everyone_has_the_same_budget_and_the_default_is_in_it() -> None:
         assert len(tried) == (16 if name == "static" else 8)
         assert sum(is_default(name, parameters) for parameters in tried) == (name != "static")
         # Wherever the target is met, the rest is 8 others.
-        for met in ([True] * 8, [False] * 8, [k >= 4 for k in range(8)]):
-            more = [] if name == "static" else fine(name, tried, met, list(range(8)))
+        for attained in ([1.0] * 8, [0.5] * 8, [float(k >= 4) for k in range(8)]):
+            more = [] if name == "static" else fine(name, tried, attained, list(range(8)), 0.99)
             assert len(more) == (0 if name == "static" else 8)
             assert all(one not in tried for one in more)
     assert is_default("preserve-up-only", {"headroom": 1.0, "lead_s": 0.0})
@@ -164,8 +164,9 @@ def test_everyone_has_the_same_budget_and_the_default_is_in_it() -> None:
 def test_the_rest_lies_where_the_target_is_met() -> None:
     tried = coarse("corr")
     assert [one["headroom"] for one in tried] == [0.6, 0.75, 0.85, 0.95, 1.05, 1.2, 1.4, 2.0]
-    met = [False, False, False, True, True, True, True, True]
-    found = [one["headroom"] for one in fine("corr", tried, met, [one["headroom"] for one in tried])]
+    attained = [0.9, 0.9, 0.9, 0.99, 1.0, 1.0, 1.0, 1.0]
+    costs = [one["headroom"] for one in tried]
+    found = [one["headroom"] for one in fine("corr", tried, attained, costs, 0.99)]
     assert found == sorted(found)
     assert 0.85 < found[0] < 0.865
     assert 0.935 < found[-1] < 0.95
@@ -173,20 +174,26 @@ def test_the_rest_lies_where_the_target_is_met() -> None:
     assert max(ratios) < 1.002 * min(ratios)
     # Two parameters: the second one as it is in the cheapest that meets the target.
     tried = coarse("preserve-up-only")
-    met = [one["headroom"] >= 0.95 for one in tried]
+    attained = [float(one["headroom"] >= 0.95) for one in tried]
     costs = [one["headroom"] - one["lead_s"] / 1000.0 for one in tried]
-    more = fine("preserve-up-only", tried, met, costs)
+    more = fine("preserve-up-only", tried, attained, costs, 0.99)
     assert {one["lead_s"] for one in more} == {90.0}
     assert all(0.8 < one["headroom"] < 1.0 for one in more)
     # A law whose cost rises as its parameter falls.
     tried = coarse("hpa")
-    met = [one["target_share"] < 0.6 for one in tried]
-    more = fine("hpa", tried, met, [1.0 / one["target_share"] for one in tried])
+    attained = [float(one["target_share"] < 0.6) for one in tried]
+    more = fine("hpa", tried, attained, [1.0 / one["target_share"] for one in tried], 0.99)
     assert all(0.5 < one["target_share"] < 0.7 for one in more)
-    # Nothing meets it, or all do: what the grid has besides.
-    for everywhere in (False, True):
-        more = fine("corr", coarse("corr"), [everywhere] * 8, list(range(8)))
-        assert [one["headroom"] for one in more] == [0.7, 0.8, 0.9, 1.0, 1.1, 1.3, 1.6, 2.5]
+    # All meet it or nothing does, and the best lies at an end: beyond.
+    tried, costs = coarse("corr"), list(range(8))
+    for attained, low, high in (([1.0] * 8, 0.2, 0.6), ([k / 10.0 for k in range(8)], 2.0, 6.0)):
+        found = [one["headroom"] for one in fine("corr", tried, attained, costs, 0.99)]
+        assert len(found) == 8
+        assert all(low <= value <= high for value in found)
+        assert {low, high} & set(found) == {low if low < 0.6 else high}
+    # In between: what the grid has besides.
+    more = fine("corr", tried, [0.1, 0.2, 0.9, 0.2, 0.2, 0.2, 0.2, 0.2], costs, 0.99)
+    assert [one["headroom"] for one in more] == [0.7, 0.8, 0.9, 1.0, 1.1, 1.3, 1.6, 2.5]
 
 
 def test_tuned_parameters_by_name(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,7 +292,7 @@ def test_cost_counts_gpus_and_their_price(workload: Workload) -> None:
 @pytest.mark.parametrize("time_s", [1234.0, 3600.0, 4000.0])
 def test_what_is_shown_of_the_traffic_is_past(workload: Workload, time_s: float) -> None:
     """Twice as long requests from now on: nothing shows of them but in the forecast."""
-    config = WorkloadConfig(start_s=3600.0, horizon_s=600.0, predictor="oracle")
+    config = WorkloadConfig(start_s=3600.0, horizon_s=600.0, forecaster="oracle", predictor="oracle")
     trace, cluster = workload.trace, ClusterConfig()
     scenes = []
     for factor in (1, 2):

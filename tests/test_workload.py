@@ -150,7 +150,7 @@ def test_other_predictions_of_the_same_traffic(trace: Trace) -> None:
     for name, column in expected.columns().items():
         np.testing.assert_array_equal(other.columns()[name], column)
     assert (workload.predicted_tokens != other.predicted_tokens).any(), "the first one is as it was"
-    assert workload.config.forecaster == "noisy"
+    assert workload.config.forecaster == "profile-ar"
     assert workload.with_predictions() is workload
     with pytest.raises(InputError, match="length predictor: expected one of"):
         workload.with_predictions(predictor="psychic")

@@ -1,0 +1,103 @@
+"""``python -m experiments.leaderboard``: the benchmark's results and the pages that show them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from baselines.bounds.kept import FOLDER
+from experiments.forecast_worth import read_worth
+from experiments.leaderboard_page import OWN, page, score_table, short_table
+from experiments.replacing import replacing
+from experiments.run_records import RunRecords
+from experiments.summary import TARGET
+from experiments.tune import TABLES
+from preserve_gym.command_line import parse, status_of
+from preserve_gym.errors import InputError
+
+PROGRAM = "python -m experiments.leaderboard"
+ROOT = Path(__file__).parents[1]
+KEPT = ("options.yaml", "config.yaml", "episodes.csv", "summary.csv", "table.txt")
+"""Files of a run that are kept."""
+BEGIN, END = "<!-- leaderboard: written by python -m experiments.leaderboard -->", "<!-- leaderboard ends -->"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keep the results of a run of the suite benchmark, and write the pages that show them."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """Folder of a finished run; none: pages are written from the results kept before."""
+    results: Path = ROOT / "results" / "benchmark"
+    """Folder for what is kept."""
+    root: Path = ROOT
+    """Folder with README.md and docs/."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0, 1 (cannot write), 2 (bad input) or 130 (interrupted)."""
+
+    def command() -> int:
+        options: Options = parse(Options, arguments, PROGRAM)
+        if options.run is not None:
+            keep(options.run, options.results)
+        for path, text in pages(options.results, options.root).items():
+            with replacing(path) as partial:
+                partial.write_text(text, encoding="utf-8")
+            print(path)
+        return 0
+
+    return status_of(command)
+
+
+def keep(run: Path, results: Path) -> None:
+    """Copy what is kept of a finished run.
+
+    Raises:
+        InputError: if it is not finished.
+    """
+    missing = [name for name in KEPT if not (run / name).is_file()]
+    if missing:
+        raise InputError(f"run: expected the folder of a finished run, {run} has no {missing[0]}")
+    results.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        with replacing(results / name) as partial:
+            shutil.copyfile(run / name, partial)
+
+
+def pages(results: Path, root: Path) -> dict[Path, str]:
+    """Text of each page that shows the results, by its file.
+
+    Raises:
+        InputError: if the results or a page's marks are missing.
+    """
+    records = RunRecords(results)
+    try:
+        summary = pd.read_csv(results / "summary.csv", float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{results / 'summary.csv'}: cannot be read ({error})") from None
+    worth = read_worth(TABLES, OWN, TARGET)
+    tables = {root / "README.md": short_table, root / "docs" / "environments" / "autoscale.md": score_table}
+    return {
+        root / "docs" / "benchmark.md": page(summary, records.episodes, records.config, FOLDER, worth) + "\n",
+        **{path: _between(path, make(summary)) for path, make in tables.items()},
+    }
+
+
+def _between(path: Path, table: str) -> str:
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{path}: expected the lines {BEGIN!r} and {END!r}, between which the table goes")
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

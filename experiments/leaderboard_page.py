@@ -1,0 +1,262 @@
+"""The benchmark's pages, in Markdown, made of its summary and episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from baselines import POLICIES
+from baselines.tuned import SUFFIX
+from experiments.forecast_worth import mean_ratio
+from experiments.rank_flips import Duel, duels
+from experiments.report_page import standings
+from experiments.sanity import against_bounds
+from preserve_gym.config import WorkloadConfig
+from preserve_gym.errors import InputError
+
+ORACLES = frozenset(
+    name + suffix for name, entry in POLICIES.items() if entry.oracle for suffix in ("", SUFFIX)
+)
+"""Policies that know more than a controller can: in tables, not in rankings."""
+BASELINE = f"preserve{SUFFIX}"
+OWN = WorkloadConfig.forecaster  # of the scenarios
+_SHOWN = 8  # policies of the short table, and in duels
+_ALWAYS = ("preserve", "preserve-up-only", "hpa", "static")  # also in the short table
+_COLUMNS = (
+    "#",
+    "policy",
+    "SLO met, %",
+    "GPU-hours",
+    f"to `{BASELINE}`, %",
+    "TTFT P50, s",
+    "P99",
+    "TPOT P50, ms",
+    "P99",
+    "normalised latency P50, ms",
+    "P99",
+    "USD",
+    "kWh",
+    "times scaled",
+    "score",
+)
+
+
+def page(
+    summary: pd.DataFrame,
+    episodes: pd.DataFrame,
+    config: Mapping[str, Any],
+    bounds: Path,
+    worth: pd.DataFrame,
+) -> str:
+    """The whole page.
+
+    Args:
+        summary: of a run of the suite ``benchmark``, compared with ``BASELINE``.
+        episodes: of the same.
+        config: of the run.
+        bounds: folder of bounds.
+        worth: what forecasts are worth, as ``read_worth`` gives it.
+
+    Raises:
+        InputError: if the extra ``report`` is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise InputError("the pages need the extra 'report': pip install 'preserve-gym[report]'") from None
+    rows = _standings(summary)
+    names = [str(row["policy"]) for row in rows]
+    meets = {(r["scenario"], r["policy"]): bool(r["meets_target"]) for r in summary.to_dict("records")}
+    found = duels(episodes, meets, names[:_SHOWN])
+    environment = Environment(loader=PackageLoader("experiments", "report_assets"), undefined=StrictUndefined)
+    return environment.get_template("benchmark.md").render(
+        policies=summary["policy"].str.removesuffix(SUFFIX).nunique(),
+        seeds=int(summary["seeds"].max()),
+        cells=int(summary["seeds"].sum()),
+        standings=_standings_table(rows, summary),
+        ranks=_matrix(summary, names, "rank", str),
+        duels=_duels(found, names[:_SHOWN]),
+        flips=sum(duel.flips for duel in found),
+        pairs=len(found),
+        sanity=_sanity(against_bounds(episodes, bounds, str(config["split"]), ORACLES)),
+        gaps=_gaps(summary),
+        worth=_worth(worth),
+        scenarios={str(name): _scenario(part) for name, part in summary.groupby("scenario", sort=False)},
+    )
+
+
+def short_table(summary: pd.DataFrame) -> str:
+    """The best of the standings, and those that everybody knows."""
+    wanted = {f"{name}{SUFFIX}" for name in _ALWAYS}
+    rows = _standings(summary)
+    return _standings_table([r for r in rows if r["place"] <= _SHOWN or r["policy"] in wanted], summary)
+
+
+def score_table(summary: pd.DataFrame) -> str:
+    """Every tuned policy's score in each scenario."""
+    names = [str(row["policy"]) for row in _standings(summary)]
+    return _matrix(summary, names, "score", _score)
+
+
+def _standings(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of tuned policies; each with its ``place``, and ``default``: the row of its defaults or None."""
+    by_name = {row["policy"]: row for row in standings(summary)}
+    return [
+        row | {"place": k, "default": by_name.get(row["policy"].removesuffix(SUFFIX))}
+        for k, row in enumerate(standings(_tuned(summary)), start=1)
+    ]
+
+
+def _tuned(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of tuned policies that are no oracles, ranked among themselves."""
+    own = summary[summary["policy"].str.endswith(SUFFIX) & ~summary["policy"].isin(ORACLES)]
+    order = own["gpu_hours"].where(own["meets_target"], 1e9 - own["slo_attainment"])
+    return own.assign(rank=order.groupby(own["scenario"]).rank(method="min").astype(int))
+
+
+def _standings_table(rows: Sequence[Mapping[str, Any]], summary: pd.DataFrame) -> str:
+    met = f"target met, of {summary['scenario'].nunique()}"
+    heads = ("#", "policy", met, "score", "mean rank", "GPU-hours, %", "defaults: met", "score")
+    cells = []
+    for row in rows:
+        default = row["default"]
+        cells.append(
+            (
+                str(row["place"]),
+                _code(row["policy"]),
+                str(row["met"]),
+                _score(row["score"]),
+                f"{row['rank']:.1f}",
+                "" if row["change"] is None else f"{100 * row['change']:+.1f}",
+                "" if default is None else str(default["met"]),
+                "" if default is None else _score(default["score"]),
+            )
+        )
+    return table(heads, cells)
+
+
+def _matrix(summary: pd.DataFrame, names: Sequence[str], column: str, text: Callable[[Any], str]) -> str:
+    own = _tuned(summary)
+    scenarios = [str(name) for name in dict.fromkeys(own["scenario"])]
+    of = {(row["policy"], row["scenario"]): row for row in own.to_dict("records")}
+
+    def cell(name: str, scenario: str) -> str:
+        row = of.get((name, scenario))
+        return "" if row is None else text(row[column]) if row["meets_target"] else "-"
+
+    cells = [(_code(name), *(cell(name, scenario) for scenario in scenarios)) for name in names]
+    return table(("policy", *(f"`{name}`" for name in scenarios)), cells)
+
+
+def _code(policy: str) -> str:
+    return f"`{policy.removesuffix(SUFFIX)}`"
+
+
+def _score(value: Any) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.2f}"
+
+
+def _duels(found: Sequence[Duel], names: Sequence[str]) -> str:
+    counts = {(duel.first, duel.second): (len(duel.won), len(duel.lost)) for duel in found}
+    counts |= {(second, first): (lost, won) for (first, second), (won, lost) in counts.items()}
+    cells = []
+    for first in names:
+        row = [" : ".join(map(str, counts[first, second])) if first != second else "" for second in names]
+        cells.append((_code(first), *row))
+    return table(("fewer : more", *map(_code, names)), cells)
+
+
+def _sanity(frame: pd.DataFrame) -> str:
+    cells = []
+    for row in frame.to_dict("records"):
+        hours, hindsight, lower = row["gpu_hours"], row["hindsight_gpu_hours"], row["lower_gpu_hours"]
+        cells.append(
+            (
+                f"`{row['scenario']}`",
+                f"`{row['policy']}`" if row["policy"] else "none meets the target",
+                *(f"{value:.2f}" if np.isfinite(value) else "-" for value in (hours, hindsight)),
+                f"beaten by {100 * (1 - hours / hindsight):.1f} %" if hours < hindsight else "",
+                f"{lower:.2f}",
+                "violated" if hours < lower else "",
+            )
+        )
+    return table(("scenario", "policy", "GPU-hours", "hindsight", "", "lower bound", ""), cells)
+
+
+def _gaps(summary: pd.DataFrame) -> str:
+    """How far from tuned PreServe to the feasible bound each scenario's best policy comes."""
+    cells = []
+    for scenario, rows in summary.groupby("scenario", sort=False):
+        hours = {r["policy"]: r["gpu_hours"] for r in rows.to_dict("records") if r["meets_target"]}
+        start, end = hours.get(BASELINE), hours.get(f"feasible{SUFFIX}")
+        if start is None or end is None or start <= end:
+            continue
+        best = min((name for name in hours if name not in ORACLES), key=hours.__getitem__)
+        figures = (f"{start:.1f}", f"{end:.1f}", f"`{best}`", f"{hours[best]:.1f}")
+        cells.append((f"`{scenario}`", *figures, f"{100 * (start - hours[best]) / (start - end):.0f}"))
+    heads = ("scenario", f"`{BASELINE}`", "`feasible-tuned`", "best policy", "GPU-hours", "share, %")
+    return table(heads, cells)
+
+
+def _worth(worth: pd.DataFrame) -> str:
+    hours = worth.pivot_table(
+        index=["scenario", "policy"], columns="forecaster", values="gpu_hours", dropna=False, sort=False
+    )
+    names = [name for name in ("oracle", "noisy", OWN, "naive") if name in hours]
+    cells = []
+    for row in hours.reset_index().to_dict("records"):
+        figures = ("-" if np.isnan(row[name]) else f"{row[name]:.1f}" for name in names)
+        cells.append((f"`{row['scenario']}`", f"`{row['policy']}`", *figures))
+    means = [f"{100 * (mean_ratio(worth, name, OWN) - 1):+.1f} %" for name in names]
+    cells.append((f"mean, to `{OWN}`", "", *means))
+    return table(("scenario", "policy", *(f"`{name}`" for name in names)), cells)
+
+
+def _scenario(rows: pd.DataFrame) -> dict[str, str]:
+    first = rows.iloc[0]
+    about = (
+        f"Target {100 * first['target']:g} %, {first['windows']} windows. Intervals: 95 %; of attainment and "
+    )
+    about += "GPU-hours for other seeds and days, of the ratio for other seeds."
+    cells = [_policy_cells(row) for row in rows.sort_values("rank").to_dict("records")]
+    return {"about": about, "table": table(_COLUMNS, cells)}
+
+
+def _policy_cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    low, high = (100.0 * row[f"slo_attainment_days_{end}"] for end in ("low", "high"))
+    attainment = f"{100 * row['slo_attainment']:.2f}" + _interval(low, high, ".2f")
+    low, high = (row[f"gpu_hours_days_{end}"] for end in ("low", "high"))
+    hours = f"{row['gpu_hours']:.2f}" + _interval(low, high, ".1f")
+    change = ""
+    if row["policy"] != row["baseline"] and not np.isnan(row["gpu_hours_change"]):
+        low, high = (100.0 * row[f"gpu_hours_change_{end}"] for end in ("low", "high"))
+        change = f"{100 * row['gpu_hours_change']:+.1f}" + _interval(low, high, "+.1f")
+    money = (row.get(name, np.nan) for name in ("cost_usd", "energy_kwh"))
+    return (
+        str(row["rank"]),
+        f"`{row['policy']}`" + "*" * (not row["meets_target"]),
+        attainment,
+        hours,
+        change,
+        f"{row['ttft_p50_s']:.2f}",
+        f"{row['ttft_p99_s']:.2f}",
+        *(f"{1000 * row[name]:.0f}" for name in ("tpot_p50_s", "tpot_p99_s")),
+        *(f"{1000 * row[f'normalized_latency_{p}_s']:.0f}" for p in ("p50", "p99")),
+        *("" if np.isnan(value) else f"{value:.3g}" for value in money),
+        f"{row['scaling_actions']:.0f}",
+        _score(row["score"]),
+    )
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return "" if np.isnan(low) or np.isnan(high) else f" ({low:{form}} to {high:{form}})"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,6 +1,6 @@
 """Steps ids of the installed package: a script for an environment that has nothing but the wheel.
 
-``python step_ids.py`` takes all ids, ``python step_ids.py ID ...`` those; the last line is the number of them.
+``python step_ids.py`` takes all ids, ``python step_ids.py ID ...`` those; the last line is their number.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The documentation site: built without a warning, as its pages are on a code host, and asking no other host."""
+"""The documentation site: built without a warning, like its pages on a code host, asking no other host."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     # The theme's advertisement for its successor is no warning of ours.
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "WARNING" not in result.stderr
     return folder

@@ -75,8 +75,7 @@ def test_wheel_holds_the_package_only(tmp_path: Path) -> None:
     assert files <= set(names)
 
 
-# A scenario beside the general ids: its files are read from the wheel.
-STEPPED = ("preserve/Autoscale-v0", "preserve/Route-v0", "preserve/Cluster-v0", "preserve/Route-chat-week-v0")
+STEPPED = ("preserve/Autoscale-v0", "preserve/Route-v0", "preserve/Cluster-v0")
 
 
 @pytest.mark.slow

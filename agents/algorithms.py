@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.hyperparameters import Hyperparameters
 from agents.network import Network, dense_arrays
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, s
     """A learner that has not learned yet.
 
     Raises:
-        InputError: if the algorithm does not take the actions of the control, or a setting.
+        InputError: if the algorithm does not take the actions of the control, or a setting, or is missing.
     """
     import torch
 
@@ -70,7 +70,10 @@ def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, s
     policy: dict[str, Any] = {"net_arch": list(parameters.hidden)}
     if parameters.lstm:
         policy["lstm_hidden_size"] = parameters.lstm
-    learner = getattr(importlib.import_module(algorithm.module), algorithm.learner)
+    try:
+        learner = getattr(importlib.import_module(algorithm.module), algorithm.learner)
+    except ModuleNotFoundError:
+        raise missing_extra(algorithm.learner, algorithm.module, "rl") from None
     try:
         model = learner(algorithm.policy, envs, policy_kwargs=policy, seed=seed, device="cpu", **settings)
     except TypeError as error:

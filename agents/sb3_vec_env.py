@@ -11,12 +11,12 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from preserve_gym.envs.vector import TaskVectorEnv
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
 except ModuleNotFoundError:
-    raise InputError("SB3VecEnv: stable_baselines3 is missing: pip install 'preserve-gym[rl]'") from None
+    raise missing_extra("SB3VecEnv", "stable_baselines3", "rl") from None
 
 _MASKS = "action_masks"
 

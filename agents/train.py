@@ -16,7 +16,7 @@ from rich.console import Console
 from agents.hyperparameters import load_hyperparameters
 from agents.saved_model import CARD, ENV_ID, MODELS, SavedModel, load_card
 from preserve_gym.command_line import parse, status_of
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.scenarios import load_scenario
 
 PROGRAM = "python -m agents.train"
@@ -114,7 +114,7 @@ def _check(options: Options) -> None:
     if options.steps is not None and options.steps < 1:
         raise InputError(f"--steps: expected an integer >= 1, got {options.steps}")
     if options.tensorboard and find_spec("tensorboard") is None:
-        raise InputError("--tensorboard: tensorboard is missing: pip install 'preserve-gym[tensorboard]'")
+        raise missing_extra("--tensorboard", "tensorboard", "tensorboard")
     if options.threads is not None and options.threads < 1:
         raise InputError(f"--threads: expected an integer >= 1, got {options.threads}")
     if options.seed < 0:

@@ -190,6 +190,7 @@ POLICIES: dict[str, Entry] = {
         "oracle: the schedule found by one who knows all arrivals", Hindsight, fitted_hindsight, oracle=True
     ),
 }
+"""Those that ``make_policy`` and ``make_fitted_policy`` make, by name; ablations and models come beside."""
 
 
 LEARNED = ("ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac")

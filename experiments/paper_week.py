@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from experiments.paper_calibration import WITH_PROMPTS
 from preserve_gym import ClusterConfig, Trace, Workload, WorkloadConfig, load_trace
 from preserve_gym.errors import InputError
-from preserve_gym.forecasting import WorkloadForecast, make_forecast
+from preserve_gym.forecasting import Forecaster, WorkloadForecast, make_forecast
 from preserve_gym.forecasting.pending import pending_tokens
 from preserve_gym.forecasting.walk_forward import Past
 from preserve_gym.sim.profile import InstanceProfile
@@ -154,13 +154,13 @@ class Week(Workload):
         prompt, output = (tokens[self.scored_windows] for tokens in self.trace.window_tokens(WINDOW_S))
         return np.asarray(self.service.profile.need(prompt / WINDOW_S, output / WINDOW_S), np.float64)
 
-    def forecast_by(self, forecaster: str) -> WorkloadForecast:
+    def forecast_by(self, forecaster: str | Forecaster) -> WorkloadForecast:
         """As ``Workload``, by one of ``FORECASTS``.
 
         Raises:
             InputError: on an unknown name.
         """
-        if forecaster not in FORECASTS:
+        if not isinstance(forecaster, str) or forecaster not in FORECASTS:
             raise InputError(f"forecast: expected one of {', '.join(FORECASTS)}, got {forecaster!r}")
         key = (forecaster, self.config.predictor)
         if key not in self._forecasts:

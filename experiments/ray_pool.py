@@ -19,7 +19,7 @@ from experiments.folder import RunFolder, record_text
 from experiments.pool import OnDone, WorkerDiedError
 from experiments.provenance import changes, own_files, trace_sources, versions
 from preserve_gym.data import ENVIRONMENT_VARIABLE
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -220,5 +220,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("--backend ray: Ray is missing: pip install preserve-gym[ray]") from None
+        raise missing_extra("--backend ray", "Ray", "ray") from None
     return ray

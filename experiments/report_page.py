@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from experiments.run_records import RunRecords
-from preserve_gym.errors import InputError
+from preserve_gym.errors import missing_extra
 
 _ASSETS = "report_assets"
 _OF_SCENARIOS = ("scenarios", "policies", "profile")
@@ -34,8 +34,8 @@ def page(records: RunRecords, summary: pd.DataFrame, data: Mapping[str, Mapping[
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise InputError("the report needs the extra 'report': pip install 'preserve-gym[report]'") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("report", str(error.name).partition(".")[0], "report") from None
     environment = Environment(
         loader=PackageLoader("experiments", _ASSETS), autoescape=True, undefined=StrictUndefined
     )

@@ -2,6 +2,10 @@
 
 __version__ = "0.1.0"
 
+from preserve_gym.supported import refuse_unsupported
+
+refuse_unsupported()
+
 from preserve_gym.config import (
     AnticipatorConfig,
     ClusterConfig,

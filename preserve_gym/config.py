@@ -315,7 +315,8 @@ class WorkloadConfig:
         window_s: length of a forecast window; windows lie on the trace's clock.
         forecast_windows: windows in an observation's forecast, the current one included.
         forecaster: one of ``forecasting.FORECASTERS``, or ``sktime:`` and the name of a class of sktime;
-            ``noisy`` and ``oracle`` know the future.
+            ``noisy`` and ``oracle`` know the future. Or a ``forecasting.Forecaster`` of one's own, or a
+            forecaster object of sktime.
         predictor: of output lengths, one of ``preserve_gym.prediction.PREDICTORS``. What it learns comes
             from the training part; without ``split`` from the first fifth of the requests.
     """
@@ -334,7 +335,7 @@ class WorkloadConfig:
     start_s: float | None = None
     window_s: float = 600.0
     forecast_windows: int = 3
-    forecaster: str = "profile-ar"
+    forecaster: Any = "profile-ar"
     predictor: str = "noisy"
 
     def __post_init__(self) -> None:
@@ -400,8 +401,10 @@ class WorkloadConfig:
         """The mapping that ``from_mapping`` reads back.
 
         Raises:
-            InputError: on a transform of the user's own, which has no name.
+            InputError: on a transform or a forecaster of the user's own, which has no name.
         """
+        if not isinstance(self.forecaster, str):
+            raise InputError(f"WorkloadConfig.forecaster: expected a name, got {self.forecaster!r}")
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["transforms"] = [transform_mapping(transform) for transform in self.transforms]
         values["split_s"] = None if self.split_s is None else list(self.split_s)

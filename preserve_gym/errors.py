@@ -14,6 +14,11 @@ class InputError(ValueError):
     """
 
 
+def missing_extra(what: str, library: str, extra: str) -> InputError:
+    """The error for an optional library that is not installed: what needs it, and how it is installed."""
+    return InputError(f"{what}: {library} is missing: pip install 'preserve-gym[{extra}]'")
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`` (did you mean ...?)`` with the known name that is closest, or nothing if none is close."""
     close = difflib.get_close_matches(str(name), known, n=1)

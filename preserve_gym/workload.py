@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.errors import InputError
-from preserve_gym.forecasting import WorkloadForecast, make_forecast
+from preserve_gym.forecasting import Forecaster, WorkloadForecast, make_forecast
 from preserve_gym.prediction import predict_lengths
 from preserve_gym.sim.profile import InstanceProfile, profile_instance
 from preserve_gym.splits import Bounds, change_by_segment, evaluation_windows, split_bounds
@@ -99,7 +99,9 @@ class Workload:
         """Itself, as it never changes: a copy of an environment goes on sharing it."""
         return self
 
-    def with_predictions(self, forecaster: str | None = None, predictor: str | None = None) -> Workload:
+    def with_predictions(
+        self, forecaster: str | Forecaster | None = None, predictor: str | None = None
+    ) -> Workload:
         """The same traffic with other predictions; None: as they are.
 
         Raises:
@@ -257,7 +259,7 @@ class Workload:
             )
         return starts_s
 
-    def forecast_by(self, forecaster: str) -> WorkloadForecast:
+    def forecast_by(self, forecaster: str | Forecaster) -> WorkloadForecast:
         """The forecast that this workload has with ``forecaster`` in its configuration.
 
         Raises:

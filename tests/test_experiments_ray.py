@@ -101,7 +101,7 @@ def is_running(pid: int) -> bool:
             ["--backend", "ray", "--address", "ray://a:1"],
             "--address: expected HOST:PORT or auto, got 'ray://a:1'",
         ),
-        (["--backend", "ray"], "--backend ray: Ray is missing: pip install preserve-gym[ray]"),
+        (["--backend", "ray"], "--backend ray: Ray is missing: pip install 'preserve-gym[ray]'"),
         (["--suite", "paper-routing", "--backend", "ray"], "expected only --seeds and --out beside it"),
     ],
 )

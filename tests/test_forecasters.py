@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from preserve_gym import Workload, WorkloadConfig
 from preserve_gym.errors import InputError
 from preserve_gym.forecasting import (
     FORECASTERS,
@@ -24,7 +26,7 @@ from preserve_gym.forecasting.lag_features import first_row, lag_features
 from preserve_gym.forecasting.naive import LastValue
 from preserve_gym.forecasting.registry import LEARNERS
 from preserve_gym.forecasting.walk_forward import fit_point
-from preserve_gym.traces import Trace
+from preserve_gym.traces import Trace, synthetic_trace
 
 HOUR_S = 3600.0
 LEVELS = (0.1, 0.5, 0.9)
@@ -328,3 +330,37 @@ def test_a_missing_library_names_its_extra(name: str, library: str, monkeypatch:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InputError, match=r"is missing: pip install preserve-gym\[forecast\]"):
         make_forecaster(name, HOUR_S)
+
+
+class LastHour:
+    """A forecaster of one's own."""
+
+    name = "last-hour"
+    min_history = 1
+    refit_windows = 1
+
+    def fit(self, history: Any, first_window: int, window_s: float, clock_s: float) -> None:
+        self.windows = round(3600.0 / window_s)
+
+    def predict(self, history: Any, horizon: int, levels: tuple[float, ...] = ()) -> Prediction:
+        return Prediction(np.full(horizon, history[-self.windows :].mean()))
+
+
+def test_one_of_ones_own_in_a_workload() -> None:
+    trace = synthetic_trace("chat", duration_s=7200.0, seed=0)
+    config = WorkloadConfig(forecaster=LastHour(), predictor="oracle", horizon_s=600.0)
+    workload = Workload(config, trace)
+    prompt, _ = trace.window_tokens(600.0)
+    assert workload.forecast.name == "last-hour"
+    assert workload.forecast.prompt_tokens[8] == pytest.approx(prompt[2:8].mean())
+    named = Workload(replace(config, forecaster="naive"), trace).with_predictions(forecaster=LastHour())
+    np.testing.assert_array_equal(named.forecast.prompt_tokens, workload.forecast.prompt_tokens)
+    with pytest.raises(InputError, match=r"^WorkloadConfig.forecaster: expected a name, got "):
+        config.to_mapping()
+
+
+@pytest.mark.parametrize("wrong", [3, None, object(), LastHour])
+def test_what_is_no_forecaster(wrong: Any) -> None:
+    trace = synthetic_trace("chat", duration_s=7200.0, seed=0)
+    with pytest.raises(InputError, match=r"^forecast: expected a name or an object with name, min_history"):
+        Workload(WorkloadConfig(forecaster=wrong, horizon_s=600.0), trace)

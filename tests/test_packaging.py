@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
+import yaml
 
 import preserve_gym
 
@@ -69,3 +73,39 @@ def test_wheel_holds_the_package_only(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert files <= set(names)
+
+
+STEPPED = ("preserve/Autoscale-v0", "preserve/Route-v0", "preserve/Cluster-v0")
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_steps_the_ids(tmp_path: Path) -> None:
+    """In an empty environment; continuous integration does so with every supported Python."""
+
+    def run(*command: str | Path, **environment: str) -> str:
+        result = subprocess.run(
+            list(map(str, command)),
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(sys.executable, "-m", "venv", "empty")
+    empty = tmp_path / "empty" / "bin" / "python"
+    run(empty, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)
+    shown = run(empty, "-I", ROOT / "tests" / "step_ids.py", *STEPPED, PRESERVE_GYM_FORECASTS=str(tmp_path))
+    assert shown.splitlines() == [*STEPPED, str(len(STEPPED))]
+
+
+def test_the_citation_is_of_this_release() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert str(citation["version"]) == preserve_gym.__version__
+    assert {"cff-version", "message", "title", "authors", "license"} <= citation.keys()
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## [Unreleased]" in changelog or f"## [{preserve_gym.__version__}]" in changelog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Prediction:
     quantiles: FloatArray | None = None
 
 
+@runtime_checkable
 class Forecaster(Protocol):
     """Forecasts one series: the token totals of windows, one number a window.
 

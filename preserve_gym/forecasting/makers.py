@@ -81,6 +81,9 @@ def make_forecast(
         return naive_forecast(trace, window_s, horizon, prior, pending)
     if not isinstance(name, str) and hasattr(name, "get_tag"):
         name = SktimeForecaster(name, type(name).__name__)
+    if not isinstance(name, str) and (isinstance(name, type) or not isinstance(name, Forecaster)):
+        members = "name, min_history, refit_windows, fit and predict"
+        raise InputError(f"forecast: expected a name or an object with {members}, got {name!r}")
     return learnt_forecast(
         name,
         trace,

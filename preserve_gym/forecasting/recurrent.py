@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.forecasting.forecaster import FloatArray, Prediction
 from preserve_gym.forecasting.recurrent_network import (
     ARCHITECTURES,
@@ -293,7 +293,7 @@ def _check_torch() -> None:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        raise InputError("forecast: PyTorch is missing: pip install preserve-gym[rl]") from None
+        raise missing_extra("forecast", "PyTorch", "rl") from None
 
 
 def _samples(history: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:

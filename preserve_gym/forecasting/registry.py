@@ -42,6 +42,7 @@ LEARNERS: dict[str, Callable[[float], Forecaster]] = {
 """Forecasters that learn from the past: each is made from the length of a window in seconds."""
 
 FORECASTERS = (*LEARNERS, *KNOW_THE_FUTURE)
+"""All names that ``make_forecast`` and ``WorkloadConfig.forecaster`` take, but for those of sktime."""
 
 
 def make_forecaster(name: str, window_s: float) -> Forecaster:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.forecasting.forecaster import (
     FloatArray,
     Prediction,
@@ -106,7 +106,7 @@ class SktimeForecaster:
 
 def ets(window_s: float) -> SktimeForecaster:
     """Exponential smoothing with a damped trend, after the profile of the day is taken out; in logarithms."""
-    _need("ets")
+    _need("ets", "statsmodels")
     from sktime.forecasting.ets import AutoETS
 
     return _seasonal(_quiet(lambda: AutoETS(trend="add", damped_trend=True)), "ets", window_s)
@@ -114,7 +114,7 @@ def ets(window_s: float) -> SktimeForecaster:
 
 def theta(window_s: float) -> SktimeForecaster:
     """The Theta method, after the profile of the day is taken out; in logarithms."""
-    _need("theta")
+    _need("theta", "statsmodels")
     from sktime.forecasting.theta import ThetaForecaster
 
     return _seasonal(_quiet(lambda: ThetaForecaster(deseasonalize=False)), "theta", window_s)
@@ -125,7 +125,7 @@ def arima(window_s: float) -> SktimeForecaster:
 
     Fitted once a ``refit_period`` on the last three days, and given the new windows in between.
     """
-    _need("arima")
+    _need("arima", "statsmodels")
     from sktime.forecasting.sarimax import SARIMAX
 
     day = day_lag(1, window_s)
@@ -146,8 +146,7 @@ def prophet(window_s: float) -> SktimeForecaster:
 
     It knows the time only, not how the last windows went.
     """
-    _need("prophet")
-    _need("prophet", "prophet", "prophet")
+    _need("prophet", "prophet", extra="prophet")
     from sktime.forecasting.fbprophet import Prophet
 
     day = day_lag(1, window_s)
@@ -207,10 +206,10 @@ def _quiet(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def _need(name: str, library: str = "sktime", extra: str = "forecast") -> None:
-    try:
-        importlib.import_module(library)
-    except ImportError:
-        raise InputError(
-            f"forecast {name!r}: {library} is missing: pip install preserve-gym[{extra}]"
-        ) from None
+def _need(name: str, *libraries: str, extra: str = "forecast") -> None:
+    # Without its statsmodels a forecaster of sktime is made and then fails at every window.
+    for library in ("sktime", *libraries):
+        try:
+            importlib.import_module(library)
+        except ImportError:
+            raise missing_extra(f"forecast {name!r}", library, extra) from None

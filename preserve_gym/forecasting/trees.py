@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import missing_extra
 from preserve_gym.forecasting.forecaster import FloatArray, Prediction, refit_period, seconds_of_day
 from preserve_gym.forecasting.lag_features import first_row, lag_features, log_offset
 from preserve_gym.traces.trace import SECONDS_PER_DAY
@@ -34,9 +34,7 @@ class Trees:
         try:
             from sklearn.ensemble import HistGradientBoostingRegressor
         except ImportError:
-            raise InputError(
-                "forecast 'trees': scikit-learn is missing: pip install preserve-gym[forecast]"
-            ) from None
+            raise missing_extra("forecast 'trees'", "scikit-learn", "forecast") from None
         self._make = HistGradientBoostingRegressor
         self.min_history = first_row(window_s) + _ROWS
         self.refit_windows: int | None = refit_period(window_s)

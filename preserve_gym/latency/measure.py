@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.latency.decoder import (
     BatchShape,
     Decoder,
@@ -216,7 +216,7 @@ def _find_device(device: str) -> str:
     try:
         import torch
     except ModuleNotFoundError:
-        raise InputError("measure: PyTorch is missing: pip install preserve-gym[rl]") from None
+        raise missing_extra("measure", "PyTorch", "rl") from None
     if device == "cpu":
         return "cpu"
     if not torch.cuda.is_available():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.prediction.output_history import OutputHistory
 from preserve_gym.traces import Trace
 from preserve_gym.traces.trace import SECONDS_PER_DAY
@@ -132,7 +132,5 @@ def _scikit_learn() -> tuple[Any, Any]:
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
     except ImportError:
-        raise InputError(
-            "length predictor 'learned': needs scikit-learn; install preserve-gym[forecast]"
-        ) from None
+        raise missing_extra("length predictor 'learned'", "scikit-learn", "forecast") from None
     return HistGradientBoostingRegressor, threadpool_limits

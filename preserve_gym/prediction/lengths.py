@@ -25,6 +25,7 @@ from preserve_gym.streams import normal_at, uniform_at
 from preserve_gym.traces import Trace
 
 PREDICTORS = ("bucket", "column", "empirical", "learned", "mean", "noisy", "oracle", "ssjf")
+"""All names that ``predict_lengths`` and ``WorkloadConfig.predictor`` take."""
 
 FOR_ANY_TRACE = tuple(name for name in PREDICTORS if name != "column")
 """Those that need no predictions in the trace itself."""

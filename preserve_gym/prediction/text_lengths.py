@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.prediction.learned_lengths import MIN_ROWS
 from preserve_gym.prediction.lengths import LengthPrediction
 from preserve_gym.prediction.text_network import (
@@ -226,7 +226,7 @@ def _check_installed(device: str) -> None:
         import torch
         import transformers  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f"text lengths: {error.name} is missing: pip install preserve-gym[text]") from None
+        raise missing_extra("text lengths", str(error.name), "text") from None
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""PPO in one file, in the manner of CleanRL: python examples/cleanrl_ppo.py --iterations 30."""
+"""PPO in one file, in the manner of CleanRL: python -m examples.cleanrl_ppo --iterations 30."""
 
 import time
 from dataclasses import dataclass
@@ -131,5 +131,10 @@ def update(args, actor, critic, optimizer, batch):
             optimizer.step()
 
 
+def main(arguments=None):
+    """Run it with the options of the command line."""
+    train(tyro.cli(Args, args=arguments))
+
+
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    main()

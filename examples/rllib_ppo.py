@@ -1,10 +1,11 @@
-"""PPO of Ray's RLlib on ``preserve/Autoscale-v0``: python examples/rllib_ppo.py --iterations 5."""
+"""PPO of Ray's RLlib on ``preserve/Autoscale-v0``: python -m examples.rllib_ppo --iterations 5."""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 
 import gymnasium as gym
+import tyro
 
 try:
     import ray
@@ -12,6 +13,16 @@ try:
     from ray.tune.registry import register_env
 except ImportError as error:
     raise SystemExit(f"{error.name} is missing: pip install 'preserve-gym[rllib]'") from None
+
+
+@dataclass
+class Args:
+    """What can be set."""
+
+    iterations: int = 5
+    env_runners: int = 0
+    """Processes that play; 0: this one."""
+
 
 WORKLOAD = {"trace": "synthetic-chat", "horizon_s": 600.0}
 
@@ -40,11 +51,13 @@ def train(iterations, env_runners=0):
     return returns
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--iterations", type=int, default=5)
-    parser.add_argument("--env-runners", type=int, default=0, help="processes that play; 0: this one")
-    options = parser.parse_args()
+def main(arguments=None):
+    """Run it with the options of the command line."""
+    options = tyro.cli(Args, args=arguments)
     ray.init(num_cpus=2, include_dashboard=False)
     train(options.iterations, options.env_runners)
     ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

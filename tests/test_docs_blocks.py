@@ -18,8 +18,8 @@ from experiments.options import read_options
 from tests.page_blocks import LANGUAGES, Block, blocks_of, commands_of
 from tests.pages import DOCS, PAGES, ROOT
 
-OURS = ("agents", "experiments", "preserve_gym", "tests")
-OTHER_PROGRAMS = {"cd", "git", "ray"}
+OURS = ("agents", "examples", "experiments", "preserve_gym", "tests")
+OTHER_PROGRAMS = {"cd", "git", "minari", "ray"}
 BLOCKS = [
     pytest.param(block, id=f"{page.relative_to(ROOT).as_posix()}:{block.line}")
     for page in PAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.front import FrontPoint, gpu_hours_at, weight_at
 from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
 from agents.scaling_control import Control, Memory, Site, make_control
 from baselines.base import Autoscaler, Observation
+from baselines.policy_name import LEARNED, split_target
 from preserve_gym.config import WorkloadConfig
 from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
-from preserve_gym.workload import Workload
 
 
 @dataclass
@@ -38,8 +40,9 @@ class Learned(Autoscaler):
         model: a name in ``agents/models``, or the folder of a model.
         router: None: the one that it was trained with.
         forecast_windows: of the workload.
-        violation_weight: that it observes, the dial between cost and attainment; None: the one that its card
-            has for its target.
+        violation_weight: that it observes, the dial between cost and attainment; None: the one that attains
+            ``target`` on the front of its card.
+        target: SLO attainment; None: the one that it was trained for.
 
     Raises:
         InputError: if there is no such model, or it reads another layout than the environment's.
@@ -49,15 +52,28 @@ class Learned(Autoscaler):
     router: Any = None
     forecast_windows: int = 3
     violation_weight: float | None = None
+    target: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.router is None:
             object.__setattr__(self, "router", self.saved.card["router"])
         if self.violation_weight is None:
-            object.__setattr__(self, "violation_weight", float(self.saved.card["violation_weight"]))
+            object.__setattr__(self, "violation_weight", self._weight())
         self._check("violation_weight", "a number in [0, 1e9]", lambda value: 0.0 <= value <= 1e9)
         self.saved.check_layout(self.control.feature_names)
+
+    def _weight(self) -> float:
+        card = self.saved.card
+        if self.target is None:
+            return float(card["violation_weight"])
+        front = [FrontPoint(**point) for point in card["validation"]["front"]]
+        hours = gpu_hours_at(front, self.target) if front else math.inf
+        if hours == math.inf:
+            raise InputError(
+                f"{self.name}: no violation weight of model {self.model!r} attains {100 * self.target:g} %"
+            )
+        return weight_at(front, self.target)
 
     @cached_property
     def saved(self) -> SavedModel:
@@ -137,7 +153,7 @@ def model_folder(name: str) -> Path | None:
         return None
 
 
-def model_for(algorithm: str, workload: Workload) -> str:
+def model_for(algorithm: str, workload: WorkloadConfig) -> str:
     """The name of the model in ``agents/models`` that was trained on the traffic of a workload.
 
     Of several, the one with the fewest GPU-hours on validation. Seed, split, predictions and cluster may be
@@ -150,15 +166,27 @@ def model_for(algorithm: str, workload: Workload) -> str:
     for path in sorted(MODELS.glob(f"*/{CARD}")):
         card = load_card(path.parent)
         trained_on = load_scenario(card["scenario"]).workload
-        if card["algorithm"] == algorithm and same_traffic(trained_on, workload.config):
+        if card["algorithm"] == algorithm and same_traffic(trained_on, workload):
             hours = (card.get("validation") or {}).get("gpu_hours")
             found.append((float("inf") if hours is None else float(hours), path.parent.name))
     if found:
         return min(found)[1]
     raise InputError(
-        f"policy {algorithm!r}: no model in agents/models was trained on {workload.config.trace} as here: "
+        f"policy {algorithm!r}: no model in agents/models was trained on {workload.trace} as here: "
         f"python -m agents.train --algo {algorithm} --scenario NAME --save-as {algorithm}-NAME trains one"
     )
+
+
+def model_of(name: str, workload: WorkloadConfig) -> Path:
+    """The folder of the model that a learned policy is, on a workload.
+
+    Raises:
+        InputError: if there is none.
+    """
+    base, _ = split_target(name)
+    folder = model_folder(model_for(base, workload) if base in LEARNED else base)
+    assert folder is not None
+    return folder
 
 
 def same_traffic(one: WorkloadConfig, other: WorkloadConfig) -> bool:

@@ -22,6 +22,7 @@ from baselines.keda import KedaEndpointPicker, KedaQueue
 from baselines.knative import Knative
 from baselines.llumnix import Llumnix
 from baselines.own import load_own
+from baselines.policy_name import LEARNED, is_learned, label_of, split_target
 from baselines.preserve import LEADS_S, TIER_1_HEADROOMS, PreServe
 from baselines.preserve_artifact import PreServeArtifact
 from baselines.prism import Prism
@@ -31,7 +32,7 @@ from baselines.sageserve import SageServeByUse, SageServeImmediate
 from baselines.simple import Corr, ForecastHeadroom, Rate, TimeOfDay
 from baselines.skyserve import SkyServe
 from baselines.static import Static, peak_instances
-from baselines.tuned import SUFFIX, tuned_parameters
+from baselines.tuned import split_tuned, tuned_parameters
 from baselines.variant_autoscaler import VariantAutoscaler
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
@@ -193,10 +194,6 @@ POLICIES: dict[str, Entry] = {
 """Those that ``make_policy`` and ``make_fitted_policy`` make, by name; ablations and models come beside."""
 
 
-LEARNED = ("ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac")
-"""Algorithms: as a policy, the model in ``agents/models`` that was trained on the workload."""
-
-
 def make_policy(
     name: str, cluster: ClusterConfig, profile: InstanceProfile, /, **parameters: Any
 ) -> Autoscaler:
@@ -246,7 +243,8 @@ def make_fitted_policy(
     """The policy of that name for a workload: its profile, and the parameters that are fitted to it.
 
     A name of the registry with ``-tuned`` has the parameters that were tuned on the validation split of the
-    scenario that workload and cluster are of.
+    scenario that workload and cluster are of. ``@99.5`` after it, or after the name of a learned policy: with
+    those, or the violation weight, that attain so much there, in %.
 
     Args:
         parameters: where they differ from the defaults; these are not fitted.
@@ -254,11 +252,12 @@ def make_fitted_policy(
     Raises:
         InputError: if there is none, or it does not fit the cluster.
     """
-    if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in POLICIES:
+    tuned = split_tuned(name)
+    if tuned is not None and tuned.policy in POLICIES:
         scenario = scenario_of(cluster, workload.config)
-        tuned = tuned_parameters(name.removesuffix(SUFFIX), scenario.name if scenario else "")
-        name, parameters = name.removesuffix(SUFFIX), tuned | {"name": name} | parameters
-    if name not in POLICIES and (name in LEARNED or _learned(name) is not None):
+        chosen = tuned_parameters(name, scenario.name if scenario else "")
+        name, parameters = tuned.policy, chosen | {"name": name} | parameters
+    if name not in POLICIES and is_learned(name):
         return _make_learned(name, cluster, workload, parameters)
     entry = POLICIES.get(name)
     if entry is not None and entry.fit is not None:
@@ -272,9 +271,10 @@ def _make_learned(
     """A trained model for a workload."""
     from agents.learned_policy import model_for
 
-    model = model_for(name, workload) if name in LEARNED else name
+    base, target = split_target(name)
+    model = model_for(base, workload.config) if base in LEARNED else base
     forecast_windows = workload.config.forecast_windows
-    given = {"name": name, "forecast_windows": forecast_windows, **parameters}
+    given = {"name": label_of(name), "forecast_windows": forecast_windows, "target": target, **parameters}
     return make_policy(model, cluster, workload.profile(cluster), **given)
 
 

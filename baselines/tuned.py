@@ -2,60 +2,82 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import yaml
+import pandas as pd
 
 from preserve_gym.errors import InputError
 
 SUFFIX = "-tuned"
-"""End of the name of a policy that has them."""
-FILE = Path(__file__).parent / "tuned.yaml"
-"""``{scenario: {policy: {parameters: {...}, attainment: ..., gpu_hours: ..., meets: ...}}}``."""
+"""End of the name of a policy that has them; ``@99.5`` after it asks for another target, in %."""
+FOLDER = Path(__file__).parents[1] / "results" / "tuning"
+"""``<scenario>.csv``: a row for each configuration that was played, with its attainment and GPU-hours."""
+_NAME = re.compile(rf"([^:]+){SUFFIX}(?:@(\d+(?:\.\d+)?))?")
 
 
-def read_tuned(path: Path = FILE) -> dict[str, dict[str, dict[str, Any]]]:
-    """What the file holds; nothing if there is none.
+class TunedName(NamedTuple):
+    """What the name of a tuned policy says: the policy, and another target attainment or None."""
 
-    Raises:
-        InputError: if it is no mapping of scenarios and policies.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        tuned = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tuned, dict) or not all(isinstance(policies, dict) for policies in tuned.values()):
-        raise InputError(f"{path}: expected a mapping of scenarios to policies")
-    return tuned
+    policy: str
+    target: float | None
+
+
+def split_tuned(name: str) -> TunedName | None:
+    """The parts of ``NAME-tuned`` or ``NAME-tuned@PERCENT``; None: it is another name."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    return TunedName(found[1], None if found[2] is None else float(found[2]) / 100.0)
 
 
 @cache
-def _known(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    return read_tuned(path)
+def _table(folder: Path, scenario: str) -> pd.DataFrame:
+    path = folder / f"{scenario}.csv"
+    if not scenario or not path.is_file():
+        return pd.DataFrame(columns=["policy"])
+    try:
+        table = pd.read_csv(path)
+        return table[["policy", "parameters", "attainment", "gpu_hours", "chosen"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: expected a table of python -m experiments.tune: {error}") from None
 
 
 def is_tuned(policy: str, scenario: str) -> bool:
     """Whether there are parameters of that policy that were tuned for that scenario."""
-    return policy in _known(FILE).get(scenario, {})
+    return policy in set(_table(FOLDER, scenario)["policy"])
 
 
-def tuned_parameters(policy: str, scenario: str) -> dict[str, Any]:
+def tuned_parameters(name: str, scenario: str) -> dict[str, float]:
     """The tuned parameters of a policy.
 
     Args:
-        policy: by its name without ``-tuned``.
+        name: ``NAME-tuned``: those that were chosen; ``NAME-tuned@PERCENT``: of what was played the cheapest
+            that attains so much.
         scenario: by name; empty: a workload that is of none.
 
     Raises:
         InputError: if there are none.
     """
-    tuned = _known(FILE).get(scenario, {})
-    if policy not in tuned:
-        known = ", ".join(name + SUFFIX for name in tuned) or "none"
+    parts = split_tuned(name)
+    assert parts is not None
+    table = _table(FOLDER, scenario)
+    rows = table[table["policy"] == parts.policy]
+    if rows.empty:
+        known = ", ".join(f"{policy}{SUFFIX}" for policy in dict.fromkeys(table["policy"])) or "none"
         where = f"scenario {scenario!r}" if scenario else "a workload without a scenario"
-        raise InputError(f"policy {policy + SUFFIX!r}: no tuned parameters for {where}; there are {known}")
-    return dict(tuned[policy]["parameters"])
+        raise InputError(f"policy {name!r}: no tuned parameters for {where}; there are {known}")
+    if parts.target is None:
+        rows = rows[rows["chosen"]]
+    else:
+        meeting = rows[rows["attainment"] >= parts.target]
+        if meeting.empty:
+            raise InputError(
+                f"policy {name!r}: nothing that was tried for scenario {scenario!r} attains "
+                f"{100.0 * parts.target:g} %, at most {100.0 * rows['attainment'].max():.2f} %"
+            )
+        rows = meeting.sort_values(["gpu_hours", "attainment"], ascending=[True, False], kind="stable")
+    pairs = (pair.split("=") for pair in str(rows["parameters"].iloc[0]).split())
+    return {name: int(value) if value.isdigit() else float(value) for name, value in pairs}

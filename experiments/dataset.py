@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from rich.console import Console
 
+from baselines.policy_name import label_of
 from experiments.policies import build_policy, policy_parameters
 from experiments.provenance import versions
 from experiments.recording import Recorded, Recording, record
@@ -72,7 +73,7 @@ def export(options: Options) -> list[str]:
     _check(options)
     scenario = load_scenario(options.scenario)
     namespace = options.out or f"preserve-gym/{scenario.name}"
-    ids = {name: f"{namespace}/{name.rpartition(':')[2]}-v0" for name in options.policies}
+    ids = {name: f"{namespace}/{label_of(name)}-v0" for name in options.policies}
     _check_ids(minari, ids.values())
     with Console(stderr=True).status("making the workload") as status:
         workload = scenario.make_workload(options.split, options.seed)
@@ -168,7 +169,7 @@ def _check(options: Options) -> None:
         value = getattr(options, name)
         if not least <= value <= most:
             raise InputError(f"--{name}: expected an integer in [{least}, {most}], got {value}")
-    labels = [name.rpartition(":")[2] for name in options.policies]
+    labels = [label_of(name) for name in options.policies]
     if not labels or len(set(labels)) < len(labels):
         raise InputError(
             f"--policies: expected policies of different names, got {' '.join(labels) or 'none'}"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from baselines.policy_name import label_of
 from experiments.metrics import per_interval, summarize
 from experiments.playing import Policy, begin, layout, settled, turns
 from preserve_gym.config import ClusterConfig, WorkloadConfig
@@ -67,7 +68,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The policy in tables and names of files; of one's own (``file.py:Class``) the class."""
-        return self.policy.rpartition(":")[2]
+        return label_of(self.policy)
 
 
 @dataclass(frozen=True)

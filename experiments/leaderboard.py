@@ -12,6 +12,7 @@ import pandas as pd
 import tyro
 
 from baselines.bounds.kept import FOLDER, file_name, read_bounds
+from baselines.tuned import FOLDER as TABLES
 from baselines.tuned import SUFFIX
 from experiments.equal_attainment import read_elasticities
 from experiments.forecast_worth import read_worth
@@ -19,7 +20,6 @@ from experiments.leaderboard_page import OWN, at_target, page, score_table, shor
 from experiments.replacing import replacing
 from experiments.run_records import RunRecords
 from experiments.summary import TARGET
-from experiments.tune import TABLES
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
 

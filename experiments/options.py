@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from agents.saved_model import CARD
 from experiments.backend import BACKENDS, check_address
 from preserve_gym.command_line import parse as parse_options
 from preserve_gym.errors import InputError, did_you_mean
@@ -35,8 +36,9 @@ class Options:
     Azure, BurstGPT or Mooncake."""
     policies: tuple[str, ...] | None = None
     """Policies to compare; static-N has N instances, static as many as the busiest window needs; NAME-tuned
-    has the parameters tuned for the scenario; file.py:Class is one of your own. Default: static, reactive,
-    hpa, preserve and preserve-up-only."""
+    has the parameters tuned for the scenario, NAME-tuned@99.5 those that attain 99.5 % on validation; ppo is
+    the model trained for it, FOLDER another one; file.py:Class is one of your own. Default: static,
+    reactive, hpa, preserve and preserve-up-only."""
     baseline: str | None = None
     """Policy that the others are compared with. Default: preserve, if it plays."""
     router: str | None = None
@@ -173,9 +175,10 @@ def to_keep(options: Options) -> dict[str, Any]:
 
 
 def _absolute(value: str) -> str:
-    file, colon, rest = value.rpartition(":") if ".py:" in value else (value, "", "")
+    file, mark, rest = value.rpartition(":") if ".py:" in value else value.partition("@")
     path = Path(file)
-    return f"{path.resolve()}{colon}{rest}" if path.suffix and path.is_file() else value
+    is_file = bool(path.suffix) and path.is_file()
+    return f"{path.resolve()}{mark}{rest}" if is_file or (path / CARD).is_file() else value
 
 
 def _merge(base: Options, over: Options) -> Options:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from baselines import POLICIES
 from baselines.own import load_own
+from baselines.policy_name import label_of
 from experiments.folder import new_folder
 from experiments.plan_answer import Answer, full_answer
 from experiments.plan_case import (
@@ -149,7 +150,7 @@ def _check_policies(names: Sequence[str]) -> None:
                 f"--policies: expected some of {', '.join(known)}, file.py:Class, got {name!r}"
                 f"{tried or did_you_mean(name, known)}"
             )
-    labels = [name.rpartition(":")[2] for name in names]
+    labels = [label_of(name) for name in names]
     if len(set(labels)) != len(labels):
         raise InputError(f"--policies: expected each once, got {' '.join(labels)}")
 

@@ -12,6 +12,7 @@ import pandas as pd
 from baselines import POLICIES, Entry, make_fitted_policy
 from baselines.bounds import BestStatic, LowerBound, as_policy, best_static, find_hindsight, play
 from baselines.own import load_own
+from baselines.policy_name import label_of
 from experiments.evaluate import WindowResult, play_windows
 from experiments.metrics import percentile, tpot_s, ttft_s
 from experiments.plan_case import Case
@@ -222,7 +223,7 @@ def _measured(case: Case, policy: Policy, name: str, setting: str, chosen_attain
     figures = _figures(case, results)
     intervals = pd.concat([result.intervals for result in results], ignore_index=True)
     meets = min(figures["attainment"], chosen_attainment) >= case.target
-    return Plan(name.rpartition(":")[2], setting, chosen_attainment, figures, intervals, meets)
+    return Plan(label_of(name), setting, chosen_attainment, figures, intervals, meets)
 
 
 def _in_hindsight(case: Case, answer: Answer, effort: int, on_done: OnDone) -> Plan:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from baselines.policy_name import label_of
 from experiments.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from experiments.plan_answer import HINDSIGHT, STATIC, Answer, Plan
 from experiments.plan_report import settings_table
@@ -54,7 +55,7 @@ def _draw_fronts(axis: Axes, answer: Answer) -> None:
         axis.plot(front["gpus"], _missed(front), ":" if static else "-", color=colour, lw=1.2)
         axis.scatter(rows["gpus"], _missed(rows), s=12, color=colour, marker=marker, alpha=0.35, lw=0)
         chosen = rows[rows["chosen"]]
-        label = str(policy).rpartition(":")[2]
+        label = label_of(str(policy))
         axis.scatter(
             chosen["gpus"], _missed(chosen), s=60, color=colour, marker=marker, label=label, zorder=3
         )
@@ -93,7 +94,7 @@ def _draw_need(axis: Axes, answer: Answer) -> None:
     assert static is not None
     lines: list[tuple[Plan, str]] = [(static, BLACK)]
     if best is not None:
-        place = [front.policy.rpartition(":")[2] for front in answer.fronts].index(best.policy)
+        place = [label_of(front.policy) for front in answer.fronts].index(best.policy)
         lines.append((best, _COLOURS[place % len(_COLOURS)]))
     if (hindsight := answer.plan(HINDSIGHT)) is not None:
         lines.append((hindsight, GREY))

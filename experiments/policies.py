@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from baselines import Autoscaler, make_fitted_policy
-from baselines.tuned import SUFFIX, tuned_parameters
+from baselines.tuned import split_tuned, tuned_parameters
 from preserve_gym.config import ClusterConfig
 from preserve_gym.workload import Workload
 
@@ -17,7 +17,8 @@ def build_policy(
     """The policy of that name, with what it must know in advance fitted, to training if there are splits.
 
     Args:
-        name: of the registry, ``static-N``, ``file.py:Class``, or one of the registry with ``-tuned``.
+        name: of the registry, ``static-N``, ``file.py:Class``, or one of the registry with ``-tuned`` or
+            ``-tuned@PERCENT``.
         scenario: that the workload is of, for tuned parameters.
         router: in place of the policy's own.
 
@@ -25,9 +26,10 @@ def build_policy(
         InputError: if there is none, or it does not fit the cluster.
     """
     parameters: dict[str, Any] = {}
-    if name.endswith(SUFFIX) and ":" not in name:
-        parameters = tuned_parameters(name.removesuffix(SUFFIX), scenario) | {"name": name}
-        name = name.removesuffix(SUFFIX)
+    tuned = split_tuned(name)
+    if tuned is not None:
+        parameters = tuned_parameters(name, scenario) | {"name": name}
+        name = tuned.policy
     if router is not None:
         parameters["router"] = router
     return make_fitted_policy(name, cluster, workload, **parameters)

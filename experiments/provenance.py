@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import preserve_gym
+from agents.learned_policy import model_of
+from agents.saved_model import WEIGHTS
+from baselines.policy_name import is_learned, label_of
 from preserve_gym.config import WorkloadConfig
 from preserve_gym.traces import DATASETS, Mix
 from preserve_gym.traces.dataset_files import dataset_path
@@ -60,6 +63,19 @@ def own_files(policies: Sequence[str]) -> dict[str, str]:
     """SHA-256 of the files of one's own policies, by their names."""
     paths = [Path(name.rpartition(":")[0]) for name in policies if ":" in name]
     return {path.name: content_sha256(path) for path in paths}
+
+
+def model_files(policies: Sequence[str], workload: WorkloadConfig) -> dict[str, dict[str, str]]:
+    """Of trained models, by label: folder's name and SHA-256 of the weights.
+
+    Raises:
+        InputError: if an algorithm has no model for the workload.
+    """
+    models = {label_of(name): model_of(name, workload) for name in policies if is_learned(name)}
+    return {
+        label: {"model": folder.name, "sha256": content_sha256(folder / WEIGHTS)}
+        for label, folder in models.items()
+    }
 
 
 def changes(

@@ -10,14 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from baselines import POLICIES
-from baselines.own import load_own
-from baselines.tuned import SUFFIX, tuned_parameters
+from baselines.policy_name import check_policy_name, label_of
+from baselines.tuned import SUFFIX, split_tuned, tuned_parameters
 from experiments.backend import Pool
 from experiments.cells import Piece
 from experiments.evaluate import Cell, Setting
 from experiments.options import Options
 from experiments.policies import build_policy
-from experiments.provenance import own_files, trace_sources, versions
+from experiments.provenance import model_files, own_files, trace_sources, versions
 from experiments.suites import SUITES, Suite
 from experiments.trace_setting import trace_setting
 from preserve_gym.errors import InputError, did_you_mean
@@ -200,8 +200,8 @@ def _check_predictions(options: Options) -> None:
 def _check_scenario(setting: Setting, policies: tuple[str, ...], options: Options) -> None:
     """What shows without making its workload, which takes seconds."""
     for name in policies:
-        if name.endswith(SUFFIX) and ":" not in name:
-            tuned_parameters(name.removesuffix(SUFFIX), setting.scenario)
+        if split_tuned(name) is not None:
+            tuned_parameters(name, setting.scenario)
         elif sized := re.fullmatch(r"static-(\d{1,9})", name):
             low, high = setting.cluster.min_instances, setting.cluster.max_instances
             if not low <= int(sized[1]) <= high:
@@ -231,14 +231,9 @@ def _check_policies(names: tuple[str, ...]) -> None:
     if not names:
         raise InputError(f"--policies: expected at least one of {', '.join(POLICIES)}")
     for i, name in enumerate(names):
-        if ":" in name:
-            load_own(name)
-        elif name.removesuffix(SUFFIX) not in POLICIES and not re.fullmatch(r"static-\d{1,9}", name):
-            known = ", ".join((*POLICIES, "static-N", f"NAME{SUFFIX}", "file.py:Class"))
-            hint = did_you_mean(name, POLICIES)
-            raise InputError(f"--policies: expected some of {known}, got {name!r}{hint}")
-        # Files are named after the class of one's own, too.
-        if name.rpartition(":")[2] in [other.rpartition(":")[2] for other in names[:i]]:
+        check_policy_name(name, POLICIES, "--policies")
+        # Files are named after the labels.
+        if label_of(name) in map(label_of, names[:i]):
             raise InputError(f"--policies: expected each policy once, got {name!r} twice")
 
 
@@ -260,11 +255,13 @@ def _config(
         sources = trace_sources(setting.workload)
         workload = setting.workload.to_mapping() | {"trace": sources[0]["name"]}
         del workload["seed"]
+        models = model_files(policies[setting.scenario], setting.workload)
         scenarios[setting.scenario] = {
             "traces": sources,
             "cluster": setting.cluster.to_mapping(),
             "workload": workload,
-            "plays": [name.rpartition(":")[2] for name in policies[setting.scenario]],
+            **({"models": models} if models else {}),
+            "plays": [label_of(name) for name in policies[setting.scenario]],
         }
     files = own_files(policies[settings[0].scenario])
     return {

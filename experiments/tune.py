@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from baselines import POLICIES
-from baselines.tuned import FILE
+from baselines.tuned import FOLDER as TABLES
 from experiments.backend import BACKENDS, Pool, check_address, opened
 from experiments.pool import WorkerDiedError
 from experiments.suites import autoscalers
 from experiments.tables import plain_console
-from experiments.tune_choice import Front, make_front, text_of, write_table, write_tuned
+from experiments.tune_choice import Front, make_front, text_of, write_table
 from experiments.tune_grid import Parameters, coarse, fine
 from experiments.tune_points import Point, Task, play_point, read_point, scenario_digest, write_point
 from preserve_gym.command_line import complain, parse, status_of
@@ -29,7 +29,6 @@ from preserve_gym.scenarios import Scenario, load_scenario, scenario_names
 PROGRAM = "python -m experiments.tune"
 _WIDTH = 110  # of tables, where there is no terminal
 _SAY_EVERY_S = 30.0
-TABLES = FILE.parents[1] / "results" / "tuning"
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,9 @@ class Options:
     """SLO attainment that has to be met."""
     out: Path = Path("runs/tune")
     """Folder for what is played, one file for each configuration."""
-    tuned: Path = FILE
-    """File of the parameters chosen; what it has of others stays."""
     tables: Path = TABLES
-    """Folder for a CSV file of each scenario with all configurations."""
+    """Folder for a CSV file of each scenario with all configurations and what was chosen; those of other
+    policies in it stay."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,8 +214,6 @@ def _conclude(scenario: str, points: Mapping[str, Sequence[Point]], options: Opt
         if good:
             fronts.append(make_front(good, options.target))
     write_table(options.tables / (options.forecaster or "") / f"{scenario}.csv", scenario, fronts)
-    if options.forecaster is None:
-        write_tuned(options.tuned, scenario, fronts)
     seconds = sum(point.seconds for own in points.values() for point in own)
     _show(scenario, fronts, seconds, options.target)
     return failed

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from baselines import POLICIES
-from baselines.tuned import read_tuned
 from experiments.replacing import replacing
 from experiments.tune_grid import defaults_of
 from experiments.tune_points import Point
@@ -79,22 +77,6 @@ def write_table(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
         table.to_csv(partial, index=False, lineterminator="\n")
 
 
-def write_tuned(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
-    """Write what is chosen into the file of tuned parameters; what it has of others stays.
-
-    Raises:
-        InputError: if what is there is no such file.
-    """
-    tuned = read_tuned(path)
-    of_scenario = tuned.get(scenario, {}) | {front.policy: _entry(front) for front in fronts}
-    tuned[scenario] = {name: of_scenario[name] for name in POLICIES if name in of_scenario}
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(
-            "# Written by python -m experiments.tune: what each policy reaches on the validation split.\n"
-        )
-        yaml.safe_dump(dict(sorted(tuned.items())), file, sort_keys=False)
-
-
 def text_of(parameters: Mapping[str, float]) -> str:
     """Parameters in a table: ``headroom=1.2 lead_s=0``."""
     return " ".join(f"{name}={value:.6g}" for name, value in parameters.items())
@@ -125,13 +107,3 @@ def _rows(scenario: str, front: Front) -> list[dict[str, Any]]:
         row = (scenario, front.policy, text_of(one.parameters), *values, *marks)
         rows.append(dict(zip(COLUMNS, row, strict=True)))
     return rows
-
-
-def _entry(front: Front) -> dict[str, Any]:
-    chosen = front.chosen
-    return {
-        "parameters": dict(chosen.parameters),
-        "attainment": round(chosen.attainment, 6),
-        "gpu_hours": round(chosen.gpu_hours, 4),
-        "meets": front.meets,
-    }

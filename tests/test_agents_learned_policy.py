@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from agents.saved_model import MODELS, SavedModel, load_model
 from agents.scaling_control import MarginControl
 from agents.training import TrainingConfig
 from baselines import Corr, make_fitted_policy, make_policy
+from experiments.run import main
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError
@@ -127,6 +131,44 @@ def test_a_model_that_leaves_its_margin_alone_is_corr(still: Path, workload: Wor
     assert len(set(theirs)) > 1
     # They differ only where the next forecast is lower than the present one: CORR takes the higher.
     assert ours == theirs
+
+
+def test_a_command_plays_a_model_by_its_folder(
+    lively: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(lively)
+    points = [(1.0, 0.97, 8.0), (4.0, 0.995, 12.0)]
+    names = ("violation_weight", "attainment", "gpu_hours")
+    model.card["validation"]["front"] = [dict(zip(names, point, strict=True)) for point in points]
+    model.save(tmp_path / "training" / "model")
+    path = tmp_path / "hour.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)  # a relative name is kept as it is meant
+    policies = ["training/model", "training/model@99.5", "corr"]
+    assert main(["--scenario", "hour.yaml", "--policies", *policies, "--jobs", "1", "--out", "run"]) == 0
+    records = {
+        name: json.loads((tmp_path / "run" / "cells" / "hour" / name / "seed0.json").read_text())
+        for name in ("training", "training@99.5", "corr")
+    }
+    assert all(record["error"] is None for record in records.values())
+    weights = [records[name]["parameters"]["violation_weight"] for name in ("training", "training@99.5")]
+    assert weights == [3.0, 4.0]
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    recorded = config["scenarios"]["hour"]["models"]
+    assert list(recorded) == ["training", "training@99.5"]
+    weights_file = (tmp_path / "training" / "model" / "weights.npz").read_bytes()
+    assert recorded["training"]["sha256"] == hashlib.sha256(weights_file).hexdigest()
+    options = yaml.safe_load((tmp_path / "run" / "options.yaml").read_text())
+    assert options["policies"][0] == str(tmp_path / "training" / "model")
+    capsys.readouterr()
+    for name, message in (
+        ("training/model@99.9", "no violation weight .* attains 99.9 %"),
+        ("ppo", "no model in agents/models was trained on synthetic-chat as here"),
+        ("pppo", "did you mean ppo"),
+    ):
+        status = main(["--scenario", "hour.yaml", "--policies", name, "--jobs", "1", "--out", "other"])
+        assert status == (1 if "@" in name else 2)
+        assert re.search(message, capsys.readouterr().err)
 
 
 def test_many_environments_are_decided_as_one_by_one(lively: Path, workload: Workload) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 import baselines.tuned
 from baselines import POLICIES, make_fitted_policy
@@ -43,7 +42,7 @@ def small(tmp_path: Path) -> Path:
 
 def command_for(scenario: Path, folder: Path, *policies: str) -> list[str]:
     words = ["--scenarios", str(scenario), "--policies", *policies, "--out", str(folder / "out")]
-    return [*words, "--tuned", str(folder / "tuned.yaml"), "--tables", str(folder / "tables")]
+    return [*words, "--tables", str(folder / "tables")]
 
 
 def test_the_cheapest_that_meets_the_target_is_chosen_and_kept(
@@ -57,25 +56,24 @@ def test_the_cheapest_that_meets_the_target_is_chosen_and_kept(
     # Sizes above the largest of the cluster cannot be played.
     assert table["policy"].value_counts().to_dict() == {"rate": 16, "static": 6}
     assert table["policy"].is_monotonic_decreasing  # as in the registry
-    tuned = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["small"]
-    assert list(tuned) == ["static", "rate"]
-    for policy, entry in tuned.items():
-        rows = table[table["policy"] == policy]
+    for policy, rows in table.groupby("policy"):
         best = rows[rows["attainment"] >= 0.99].sort_values("gpu_hours").iloc[0]
-        assert (entry["gpu_hours"], entry["attainment"]) == (best["gpu_hours"], best["attainment"])
-        assert best["chosen"]
+        assert best["chosen"], policy
         assert rows["chosen"].sum() == 1
-        assert entry["meets"] is True
-    assert tuned["rate"]["gpu_hours"] < tuned["static"]["gpu_hours"] + 0.1
+    rate, static = (
+        table.loc[(table["policy"] == name) & table["chosen"], "gpu_hours"].item()
+        for name in ("rate", "static")
+    )
+    assert rate < static + 0.1
     assert table[table["default"]]["parameters"].tolist() == ["headroom=1.2"]
-    first = (tmp_path / "tuned.yaml").read_bytes()
+    first = (tmp_path / "tables" / "small.csv").read_bytes()
 
     def play_again(*_: object) -> Totals:
         raise AssertionError("it was there")
 
     monkeypatch.setattr(tune_points, "play_totals", play_again)
     assert main(command) == 0
-    assert (tmp_path / "tuned.yaml").read_bytes() == first
+    assert (tmp_path / "tables" / "small.csv").read_bytes() == first
     # One is lost, and is played again: here it fails, and is left out.
     (tmp_path / "out" / "small" / "seed0" / "rate" / "headroom=0.95.json").unlink()
     assert main(command) == 1
@@ -85,9 +83,9 @@ def test_the_cheapest_that_meets_the_target_is_chosen_and_kept(
     # Another target is chosen from what was played; others in the files stay.
     monkeypatch.undo()
     assert main([*command_for(small, tmp_path, "static"), "--target", "1.0"]) == 0
-    tuned = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["small"]
-    assert list(tuned) == ["static", "rate"]
-    assert tuned["static"]["attainment"] == 1.0
+    table = pd.read_csv(tmp_path / "tables" / "small.csv")
+    assert list(table["policy"].unique()) == ["static", "rate"]
+    assert table.loc[(table["policy"] == "static") & table["chosen"], "attainment"].item() == 1.0
 
 
 def test_processes_and_seeds_make_no_difference(small: Path, tmp_path: Path) -> None:
@@ -95,7 +93,8 @@ def test_processes_and_seeds_make_no_difference(small: Path, tmp_path: Path) -> 
         folder = tmp_path / jobs
         command = [*command_for(small, folder, "static"), "--jobs", jobs, "--seeds", "2"]
         assert main(command) == 0
-    assert (tmp_path / "1" / "tuned.yaml").read_bytes() == (tmp_path / "2" / "tuned.yaml").read_bytes()
+    one, two = (tmp_path / jobs / "tables" / "small.csv" for jobs in ("1", "2"))
+    assert one.read_bytes() == two.read_bytes()
     point = json.loads(
         (tmp_path / "1" / "out" / "small" / "seed1" / "static" / "instances=1.json").read_text()
     )
@@ -197,19 +196,31 @@ def test_the_rest_lies_where_the_target_is_met() -> None:
 
 
 def test_tuned_parameters_by_name(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "tuned.yaml"
-    path.write_text(
-        "code:\n  corr:\n    parameters: {headroom: 2.5}\n    attainment: 0.9\n    gpu_hours: 1.0\n"
+    (tmp_path / "code.csv").write_text(
+        "scenario,policy,parameters,attainment,gpu_hours,default,on_front,chosen\n"
+        "code,corr,headroom=2.5,0.991,3.0,False,True,True\n"
+        "code,corr,headroom=3,0.996,4.0,False,True,False\n"
+        "code,corr,headroom=4,0.996,5.0,False,False,False\n"
+        "code,preserve-up-only,headroom=1.1 lead_s=90,0.995,4.0,False,True,True\n"
     )
-    monkeypatch.setattr(baselines.tuned, "FILE", path)
+    monkeypatch.setattr(baselines.tuned, "FOLDER", tmp_path)
     scenario = load_scenario("code")
     workload = scenario.make_workload("test")
-    policy: Any = make_fitted_policy("corr-tuned", scenario.cluster, workload)
-    assert (policy.name, policy.headroom) == ("corr-tuned", 2.5)
+
+    def made(name: str) -> Any:
+        return make_fitted_policy(name, scenario.cluster, workload)
+
+    assert (made("corr-tuned").name, made("corr-tuned").headroom) == ("corr-tuned", 2.5)
+    # Of what was played, the cheapest that attains so much.
+    assert (made("corr-tuned@99.5").name, made("corr-tuned@99.5").headroom) == ("corr-tuned@99.5", 3)
+    assert made("corr-tuned@50").headroom == 2.5
+    assert (made("preserve-up-only-tuned").headroom, made("preserve-up-only-tuned").lead_s) == (1.1, 90)
+    with pytest.raises(InputError, match=r"'corr-tuned@99.9': nothing .* attains 99.9 %, at most 99.60 %"):
+        made("corr-tuned@99.9")
     with pytest.raises(
         InputError, match=r"'rate-tuned': no tuned parameters for scenario 'code'; .* corr-tuned"
     ):
-        make_fitted_policy("rate-tuned", scenario.cluster, workload)
+        made("rate-tuned")
     chat = load_scenario("chat")
     with pytest.raises(
         InputError, match="'corr-tuned': no tuned parameters for a workload without a scenario"
@@ -218,15 +229,16 @@ def test_tuned_parameters_by_name(data_dir: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_committed_parameters_are_taken() -> None:
-    """Every entry names parameters that the policy is tuned over, with values that were tried."""
-    for policies in baselines.tuned.read_tuned().values():
-        for name, entry in policies.items():
-            tuned_over = POLICIES[name].tuned_over
-            assert set(entry["parameters"]) == set(tuned_over)
-            for parameter, value in entry["parameters"].items():
-                assert min(tuned_over[parameter]) <= value <= max(tuned_over[parameter]), name
-            assert set(entry) == {"parameters", "attainment", "gpu_hours", "meets"}
-            assert name in POLICIES
+    """Each is one that the policy is tuned over, with a value near those that are tried."""
+    for path in baselines.tuned.FOLDER.glob("*.csv"):
+        table = pd.read_csv(path)
+        assert table.groupby("policy")["chosen"].sum().eq(1).all()
+        for policy in table["policy"].unique():
+            tuned_over = POLICIES[policy].tuned_over
+            chosen = baselines.tuned.tuned_parameters(f"{policy}-tuned", path.stem)
+            assert set(chosen) == set(tuned_over)
+            for parameter, value in chosen.items():
+                assert min(tuned_over[parameter]) / 3.1 <= value <= 3.1 * max(tuned_over[parameter]), policy
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def test_between_fits_a_model_of_sktime_gets_the_new_windows() -> None:
         ("ensembel", "did you mean ensemble"),
         ("qqq", "expected one of naive, .* got 'qqq'$"),
         ("sktime:NaiveForecastr", "expected a forecaster of sktime .* did you mean 'NaiveForecaster'"),
-        ("prophet", r"prophet is missing: pip install preserve-gym\[prophet\]"),
+        ("prophet", r"prophet is missing: pip install 'preserve-gym\[prophet\]"),
     ],
 )
 def test_a_wrong_name_is_named(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,7 @@ def test_a_missing_library_names_its_extra(name: str, library: str, monkeypatch:
     for module in [m for m in sys.modules if m.split(".")[0] == library]:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(InputError, match=r"is missing: pip install preserve-gym\[forecast\]"):
+    with pytest.raises(InputError, match=r"is missing: pip install 'preserve-gym\[forecast\]"):
         make_forecaster(name, HOUR_S)
 
 

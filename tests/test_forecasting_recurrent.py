@@ -259,7 +259,7 @@ def test_training_that_diverges_is_refused() -> None:
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"PyTorch is missing: pip install preserve-gym\[rl\]"):
+    with pytest.raises(InputError, match=r"PyTorch is missing: pip install 'preserve-gym\[rl\]"):
         LstmForecaster()
 
 

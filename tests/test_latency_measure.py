@@ -448,7 +448,7 @@ def test_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"pip install preserve-gym\[rl\]"):
+    with pytest.raises(InputError, match=r"pip install 'preserve-gym\[rl\]"):
         run(MeasureOptions())
 
 

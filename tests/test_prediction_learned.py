@@ -158,7 +158,7 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(InputError, match=r"install preserve-gym\[forecast\]"):
+    with pytest.raises(InputError, match=r"install 'preserve-gym\[forecast\]"):
         predict_lengths("learned", service(count=600))
 
 

@@ -268,5 +268,5 @@ def test_broken_folders_are_named(quick: TextLengths, tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["torch", "transformers"])
 def test_without_the_extra(module: str, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=rf"{module} is missing: pip install preserve-gym\[text\]"):
+    with pytest.raises(InputError, match=rf"{module} is missing: pip install 'preserve-gym\[text\]"):
         TextLengths(encoder)

@@ -39,5 +39,8 @@ def load_own(name: str) -> type[Autoscaler]:
         raise InputError(f"policy {name!r}: {path} raised {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Autoscaler)):
-        raise InputError(f"policy {name!r}: expected a class {class_name!r} in {path} that is an Autoscaler")
+        raise InputError(
+            f"policy {name!r}: expected a class {class_name!r} in {path} that is an Autoscaler "
+            "(a router plays as the field `router` of one)"
+        )
     return found

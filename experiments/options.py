@@ -53,7 +53,7 @@ class Options:
     """Numbers of the evaluation windows, from 0. Default: all."""
     forecaster: str | None = None
     """Workload forecast for policies that do not bring their own, such as noisy (the truth with a set error),
-    naive (the last window) or oracle. Default: as the scenario says, noisy for a trace."""
+    naive (the last window) or oracle. Default: as the scenario says, profile-ar for a trace."""
     predictor: str | None = None
     """The same of output lengths, such as noisy, oracle, bucket, empirical, learned or ssjf."""
     rate_scale: float | None = None

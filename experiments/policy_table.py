@@ -64,13 +64,13 @@ def explain(summary: pd.DataFrame) -> str:
             f"Intervals: other seeds on the same {windows}, from {row['seeds']} seeds; "
             "summary.csv has those for other days."
         )
+        if "gpu_hours_change" in summary:
+            text += (
+                f" Marked =: not inferior in attainment to {_baseline(summary)} by more than "
+                f"{100 * MARGIN:g} percentage points."
+            )
     else:
         text += "One seed: no intervals."
-    if "gpu_hours_change" in summary:
-        text += (
-            f" Marked =: not inferior in attainment to {_baseline(summary)} by more than "
-            f"{100 * MARGIN:g} percentage points."
-        )
     return text
 
 

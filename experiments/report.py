@@ -65,10 +65,10 @@ def describe(scenario: str, config: Mapping[str, Any], episodes: pd.DataFrame) -
     windows = episodes["window"].nunique()
     if config["split"] is not None:
         which = f"{config['split']}, {windows} window{'s' * (windows > 1)}, {which}"
-    each = " each" * (windows > 1)
+    mean = "on average " * (windows > 1)
     return (
-        f"{scenario}{scale}, {which}: {episodes['arrived'].mean():,.0f} requests in "
-        f"{_duration(float(episodes['horizon_s'].mean()))}{each}. {cluster['min_instances']} to "
+        f"{scenario}{scale}, {which}: {mean}{episodes['arrived'].mean():,.0f} requests in "
+        f"{_duration(float(episodes['horizon_s'].mean()))}. {cluster['min_instances']} to "
         f"{cluster['max_instances']} instances of {cluster['instance']['name']}, cold start "
         f"{_cold_start(cold_start_s)}. SLO: {slo_words(cluster['slo'])}. "
         f"Forecast: {_FORECASTS.get(workload['forecaster'], workload['forecaster'])}. "

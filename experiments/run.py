@@ -146,6 +146,9 @@ def _finish(plan: Plan, folder: RunFolder) -> int:
     folder.write_config(plan.config | _known_afterwards(records))
     _compare(folder, plan)
     print(f"Results: {folder.path}")
+    page = folder.path / "report.html"
+    if page.is_file():  # the extra is installed
+        print(f"Report: {page}")
     failed = [record for record in records if record["error"] is not None]
     for record in failed:
         error = record["error"]

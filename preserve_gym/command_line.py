@@ -56,7 +56,7 @@ def complain(message: str) -> None:
 
 
 def _one_line(box: str) -> str:
-    """What a box drawn by tyro says, up to its first rule."""
+    """What a box drawn by tyro says, up to its first rule, and the first option that it suggests."""
     lines: list[str] = []
     for line in box.splitlines():
         text = line.strip()
@@ -66,4 +66,7 @@ def _one_line(box: str) -> str:
                 break
             lines.append(text)
     rules = {"─", "-"}
-    return " ".join(lines or [word for word in box.split() if set(word) - rules]).strip()
+    said = " ".join(lines or [word for word in box.split() if set(word) - rules]).strip()
+    _, suggests, suggested = box.partition("Perhaps you meant:")
+    names = [word for word in suggested.split() if word.startswith("--")]
+    return f"{said} (did you mean {names[0]}?)" if suggests and names else said

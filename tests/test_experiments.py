@@ -271,7 +271,7 @@ BAD: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "rate scale a word": (["--rate-scale", "fast"], ("--rate-scale", "fast")),
     "service scale zero": (["--service-scale", "0"], ("--service-scale", "> 0")),
     "size of a recording": (["--service-scale", "2"], ("service_scale", "expected 1", "tiny.csv")),
-    "unknown option": (["--polices", "hpa"], ("--polices",)),
+    "unknown option": (["--polices", "hpa"], ("--polices", "did you mean --policies?")),
     "no seeds": (["--seeds", "0"], ("--seeds", "[1, 10000]")),
     "negative seed": (["--seed", "-1"], ("--seed", "[0, ")),
     "no processes": (["--jobs", "0"], ("--jobs", "[1, ")),

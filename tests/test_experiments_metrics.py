@@ -157,6 +157,7 @@ def test_table_gives_means_and_intervals_over_seeds(requests: pd.DataFrame, as_r
     assert "±" not in single
     assert "100.00" in single
     assert "One seed: no intervals" in " ".join(single.split())
+    assert "Marked =" not in single
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
@@ -175,6 +176,8 @@ def test_the_table_says_which_workload_it_is_about() -> None:
         "synthetic-code", config, pd.DataFrame({"arrived": [9], "horizon_s": [7200.0], "window": [0]})
     )
     assert about.startswith("synthetic-code (service scale 0.05) x2, seed 0: 9 requests in 2.0 h.")
+    two = pd.DataFrame({"arrived": [9, 11], "horizon_s": 600.0, "window": [0, 1]})
+    assert ": on average 10 requests in 10.0 min." in describe("synthetic-code", config, two)
 
 
 def test_table_loses_no_figure_in_a_narrow_terminal(requests: pd.DataFrame, as_run: AsRun) -> None:

@@ -75,6 +75,19 @@ def test_info(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"no; python -m preserve_gym.traces fetch {NAME}" in shown
 
 
+def test_info_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n1,100,30\n4,200,50\n", encoding="utf-8")
+    assert main(["info", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "rows      2\n" in shown
+    assert "span      4.0 s, 0.5 requests/s\n" in shown
+    assert "150 of prompts, 40 of outputs" in shown
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n1,x,30\n", encoding="utf-8")
+    assert main(["info", str(path)]) == 2
+    assert "row 2: prompt_tokens" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if dataset.kind != "original"])
 def test_an_aggregate_or_an_estimate_says_so(
     name: str, data_dir: Path, capsys: pytest.CaptureFixture[str]

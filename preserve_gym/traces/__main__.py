@@ -16,11 +16,13 @@ from rich.table import Table
 
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
+from preserve_gym.traces.catalog import load_trace
 from preserve_gym.traces.dataset import Dataset
 from preserve_gym.traces.dataset_files import dataset_path, fetch_path, find_dataset, path_of
 from preserve_gym.traces.datasets import DATASETS
 from preserve_gym.traces.fetch import download, download_clients
 from preserve_gym.traces.generated import GENERATED
+from preserve_gym.traces.trace import Trace
 
 PROGRAM = "python -m preserve_gym.traces"
 
@@ -32,10 +34,10 @@ class ListOptions:
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Show where a data set comes from, under which licence, and what to cite."""
+    """Show where a data set comes from, under which licence, and what to cite; or what a file holds."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """Data set, as `list` shows it."""
+    """Data set, as `list` shows it, or a file of your own."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,9 @@ def _info(name: str) -> None:
             print(f"\n{need}")
             _info(need)
         return
+    if name not in DATASETS and Path(name).suffix:
+        _info_of_file(load_trace(name))
+        return
     dataset = find_dataset(name)
     path = path_of(dataset)
     absent = f"no; {PROGRAM} fetch {name}" if dataset.url else f"no; {dataset.no_url}"
@@ -119,6 +124,15 @@ def _info(name: str) -> None:
         ("here", str(path) if path else absent),
     ):
         print(f"{label:9} {value}")
+
+
+def _info_of_file(trace: Trace) -> None:
+    prompt, output = (f"{tokens.mean():,.0f}" for tokens in (trace.prompt_tokens, trace.output_tokens))
+    print(f"holds     requests\nrows      {len(trace):,}")
+    rate = f", {len(trace) / trace.span_s:.3g} requests/s" if trace.span_s > 0.0 else ""
+    print(f"span      {trace.span_s:,.1f} s{rate}")
+    print(f"tokens    {prompt} of prompts, {output} of outputs, on average")
+    print(f"repairs   {'; '.join(trace.repairs) or 'none'}")
 
 
 def _fetch(names: tuple[str, ...]) -> None:

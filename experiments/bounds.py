@@ -50,7 +50,7 @@ class Options:
     stopped, and computes again what was computed with less --effort or another target or router.
     """
 
-    scenarios: tuple[str, ...] = ("chat", "code")
+    scenario: tuple[str, ...] = ("chat", "code")
     """Scenarios, by name or file."""
     split: Literal["validation", "test"] = "test"
     """Part of the recording; the target holds for its windows together."""
@@ -103,9 +103,9 @@ def _check(options: Options) -> list[Scenario]:
     if options.router not in ROUTERS:
         hint = did_you_mean(options.router, ROUTERS)
         raise InputError(f"--router: expected one of {', '.join(ROUTERS)}, got {options.router!r}{hint}")
-    if not options.scenarios:
-        raise InputError(f"--scenarios: expected some of {', '.join(scenario_names())}, got none")
-    return [load_scenario(name) for name in options.scenarios]
+    if not options.scenario:
+        raise InputError(f"--scenario: expected some of {', '.join(scenario_names())}, got none")
+    return [load_scenario(name) for name in options.scenario]
 
 
 def _bounds_of(scenario: Scenario, options: Options, status: Status) -> dict[str, Any]:

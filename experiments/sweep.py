@@ -36,7 +36,7 @@ class Options:
     on from there.
     """
 
-    scenarios: tuple[str, ...] = ("recurring-surges",)
+    scenario: tuple[str, ...] = ("recurring-surges",)
     """Scenarios, by name or file; they must have splits."""
     algo: Literal["ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac"] = "ppo"
     """Learning algorithm; its hyper-parameters are in agents/hyperparameters/."""
@@ -125,8 +125,8 @@ def _tasks(options: Options) -> list[Task]:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:
         raise InputError(f"--target: expected a share in (0, 1), got {options.target}")
-    if not options.scenarios or not options.validation_seeds:
-        raise InputError("--scenarios, --validation-seeds: expected one at least")
+    if not options.scenario or not options.validation_seeds:
+        raise InputError("--scenario, --validation-seeds: expected one at least")
     if options.backend not in BACKENDS:
         raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {options.backend!r}")
     check_address(options.backend, options.address)
@@ -134,7 +134,7 @@ def _tasks(options: Options) -> list[Task]:
     changed: dict[str, Any] = {"steps": options.steps, "control": options.control}
     parameters = replace(parameters, **{name: value for name, value in changed.items() if value is not None})
     tasks = []
-    for source in options.scenarios:
+    for source in options.scenario:
         name = load_scenario(source).name
         for seed in range(options.seed, options.seed + options.seeds):
             config = TrainingConfig(

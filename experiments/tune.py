@@ -40,7 +40,7 @@ class Options:
     and the same command goes on from there; remove the folder when the simulator has changed.
     """
 
-    scenarios: tuple[str, ...] = ()
+    scenario: tuple[str, ...] = ()
     """Scenarios, by name; each is tuned for by itself."""
     policies: tuple[str, ...] = ()
     """Autoscalers; all that have something to tune by default, PreServe's ablations left out."""
@@ -141,8 +141,8 @@ def _check(options: Options) -> dict[str, Scenario]:
     if options.backend not in BACKENDS:
         raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {options.backend!r}")
     check_address(options.backend, options.address)
-    if not options.scenarios:
-        raise InputError(f"--scenarios: expected some of {', '.join(scenario_names())}, got none")
+    if not options.scenario:
+        raise InputError(f"--scenario: expected some of {', '.join(scenario_names())}, got none")
     known = [name for name, entry in POLICIES.items() if entry.tuned_over]
     for name in options.policies:
         if name not in known:
@@ -154,7 +154,7 @@ def _check(options: Options) -> dict[str, Scenario]:
     if forecaster is not None and forecaster not in FORECASTERS:
         hint = did_you_mean(forecaster, FORECASTERS)
         raise InputError(f"--forecaster: expected one of {', '.join(FORECASTERS)}, got {forecaster!r}{hint}")
-    return {source: load_scenario(source) for source in options.scenarios}
+    return {source: load_scenario(source) for source in options.scenario}
 
 
 def _tasks(

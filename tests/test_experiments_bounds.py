@@ -34,7 +34,7 @@ def test_the_bounds_are_in_order_and_kept(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "bounds"
-    command = ["--scenarios", str(small), "--effort", "30", "--out", str(out)]
+    command = ["--scenario", str(small), "--effort", "30", "--out", str(out)]
     assert main(command) == 0
     assert "small" in capsys.readouterr().out
     row = pd.read_csv(out / "bounds.csv").iloc[0]
@@ -54,7 +54,7 @@ def test_the_bounds_are_in_order_and_kept(
     monkeypatch.setattr(bounds, "compute", compute_again)
     assert main(command) == 0
     # More effort than was asked for is as good; less is not, nor is another target.
-    assert main(["--scenarios", str(small), "--effort", "29", "--out", str(out)]) == 0
+    assert main(["--scenario", str(small), "--effort", "29", "--out", str(out)]) == 0
     for other in (["--target", "0.95"], ["--effort", "31"]):
         with pytest.raises(AssertionError, match="it was there"):
             main([*command, *other])
@@ -64,7 +64,7 @@ def test_what_cannot_be_served_is_said(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.write_text(small.read_text().replace("max_instances: 8", "max_instances: 1"))
-    assert main(["--scenarios", str(small), "--out", str(tmp_path / "bounds")]) == 0
+    assert main(["--scenario", str(small), "--out", str(tmp_path / "bounds")]) == 0
     shown = capsys.readouterr().out
     expected = r"small: its largest fleet, 1 instance, reaches \d+\.\d+ %: it cannot be served at the target"
     assert re.search(expected, shown)
@@ -76,8 +76,8 @@ def test_what_cannot_be_served_is_said(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scenarios", "chatt"], "scenario 'chatt': expected .*did you mean chat"),
-        (["--scenarios"], "--scenarios: expected some of"),
+        (["--scenario", "chatt"], "scenario 'chatt': expected .*did you mean chat"),
+        (["--scenario"], "--scenario: expected some of"),
         (["--target", "99"], r"--target: expected a share in \(0, 1\], got 99"),
         (["--effort", "-1"], "--effort: expected an integer in"),
         (["--router", "least-request"], "--router: expected one of .*did you mean least-requests"),

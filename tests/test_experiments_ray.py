@@ -140,7 +140,7 @@ def test_an_address_without_a_cluster_is_refused(
     monkeypatch.setattr(ray_pool, "_ray", lambda: None)
     address = address.format(free=free_port())
     out = ["--out", str(tmp_path / "out")]
-    needed = ["--scenarios", "chat"] if command is tune.main else []
+    needed = ["--scenario", "chat"] if command is tune.main else []
     assert command(["--backend", "ray", "--address", address, *needed, *out]) == 2
     error = capsys.readouterr().err
     assert said in error

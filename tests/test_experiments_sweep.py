@@ -29,7 +29,7 @@ def test_each_seed_is_the_training_of_its_own_and_is_done_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "sweep"
-    command = ["--scenarios", scenario, "--seeds", "2", "--out", str(out), *SMALL]
+    command = ["--scenario", scenario, "--seeds", "2", "--out", str(out), *SMALL]
     assert main(command) == 0
     assert "small: " in capsys.readouterr().out
     table = pd.read_csv(out / "sweep.csv")
@@ -54,7 +54,7 @@ def test_each_seed_is_the_training_of_its_own_and_is_done_once(
     [
         (["--seeds", "0"], "--seeds: expected an integer in"),
         (["--backend", "rey"], "--backend: expected one of local, ray"),
-        (["--scenarios", "chatt"], "did you mean chat"),
+        (["--scenario", "chatt"], "did you mean chat"),
         (["--algo", "pppo"], "pppo"),
         (["--target", "99"], "--target: expected a share"),
     ],
@@ -73,7 +73,7 @@ def test_ray_trains_the_same(scenario: str, tmp_path: Path) -> None:  # noqa: F8
     found: list[dict[str, Any]] = []
     for name, more in (("local", []), ("ray", ["--backend", "ray", "--jobs", "2"])):
         out = tmp_path / name
-        command = ["--scenarios", scenario, "--seeds", "2", "--out", str(out), *SMALL, *more]
+        command = ["--scenario", scenario, "--seeds", "2", "--out", str(out), *SMALL, *more]
         assert main(command) == 0
         found.append(load_model(out / "ppo-small-seed1" / "model").network.arrays)
     local, ray = found

@@ -41,7 +41,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def command_for(scenario: Path, folder: Path, *policies: str) -> list[str]:
-    words = ["--scenarios", str(scenario), "--policies", *policies, "--out", str(folder / "out")]
+    words = ["--scenario", str(scenario), "--policies", *policies, "--out", str(folder / "out")]
     return [*words, "--tables", str(folder / "tables")]
 
 
@@ -244,16 +244,16 @@ def test_committed_parameters_are_taken() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--scenarios: expected some of api-burst"),
-        (["--scenarios", "chatt"], "scenario 'chatt': expected .*did you mean chat"),
-        (["--scenarios", "chat", "--policies", "cor"], "--policies: expected some of .*did you mean corr"),
+        ([], "--scenario: expected some of api-burst"),
+        (["--scenario", "chatt"], "scenario 'chatt': expected .*did you mean chat"),
+        (["--scenario", "chat", "--policies", "cor"], "--policies: expected some of .*did you mean corr"),
         (
-            ["--scenarios", "chat", "--policies", "hindsight"],
+            ["--scenario", "chat", "--policies", "hindsight"],
             "--policies: expected some of .*got 'hindsight'",
         ),
-        (["--scenarios", "chat", "--target", "99"], r"--target: expected a share in \(0, 1\], got 99"),
-        (["--scenarios", "chat", "--jobs", "0"], r"--jobs: expected an integer in \[1, 256\], got 0"),
-        (["--scenarios", "chat", "--seeds", "0"], "--seeds: expected an integer in"),
+        (["--scenario", "chat", "--target", "99"], r"--target: expected a share in \(0, 1\], got 99"),
+        (["--scenario", "chat", "--jobs", "0"], r"--jobs: expected an integer in \[1, 256\], got 0"),
+        (["--scenario", "chat", "--seeds", "0"], "--seeds: expected an integer in"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,7 +86,7 @@ def bounds_for(policy: str, cluster: ClusterConfig, workload: Workload) -> KeptB
             f"computed, got {'another workload' if scenario is None else 'no split'}"
         )
     path = FOLDER / file_name(scenario.name, config.split, config.seed)
-    again = f"python -m experiments.bounds --scenarios {scenario.name} --split {config.split}"
+    again = f"python -m experiments.bounds --scenario {scenario.name} --split {config.split}"
     again += f" --seed {config.seed}"
     if not path.is_file():
         raise InputError(f"{policy}: {path}: no such file; {again} makes it")

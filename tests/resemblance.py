@@ -118,7 +118,8 @@ def together(parts: Sequence[Played]) -> Played:
 
 def workload_of(trace: Trace) -> Workload:
     """The trace from the end of the warm-up to its own; shared by the policies, which saves time."""
-    return Workload(WorkloadConfig(warmup_s=WARMUP_S, start_s=WARMUP_S, horizon_s=None), trace=trace)
+    config = WorkloadConfig(warmup_s=WARMUP_S, start_s=WARMUP_S, horizon_s=None, forecaster="noisy")
+    return Workload(config, trace=trace)
 
 
 def play(workload: Workload, case: Case, policy: Autoscaler) -> Played:

@@ -133,6 +133,7 @@ def test_a_model_that_leaves_its_margin_alone_is_corr(still: Path, workload: Wor
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_command_plays_a_model_by_its_folder(
     lively: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ def test_without_a_horizon_it_goes_to_the_end(trace: Trace) -> None:
 @pytest.mark.parametrize("last_s", [3000.0, 3599.9, 2e7 + 0.7])
 def test_without_a_horizon_the_last_request_belongs_to_it(start_s: float, last_s: float) -> None:
     trace = Trace([1000.0, last_s, last_s], [1] * 3, [1] * 3)
-    workload = Workload(WorkloadConfig(start_s=start_s, horizon_s=None), trace)
+    workload = Workload(WorkloadConfig(start_s=start_s, horizon_s=None, forecaster="naive"), trace)
     episode = workload.episode(np.random.default_rng(0))
     assert episode.start_s == start_s
     assert last_s < start_s + episode.horizon_s < last_s + 1e-6

@@ -16,9 +16,9 @@ from baselines import Autoscaler, Static, make_policy
 from experiments.metrics import normalized_latency_s, percentile, ttft_s, violated
 from experiments.paper_scaling_tables import draw, flaw_table, forecast_table, policy_table
 from experiments.paper_week import FORECASTS, LEARNED, PROFILES, SLOTS, WINDOW_S, Service, Week
-from experiments.pool import WorkerDiedError, run_tasks
+from experiments.pool import run_tasks
 from experiments.tables import plain_console, show
-from preserve_gym.command_line import complain, parse, status_of
+from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean
 
 PROGRAM = "python -m experiments.paper_scaling"
@@ -103,11 +103,7 @@ class WeekRuns:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0, 1 (the machine refused), 2 (bad input) or 130 (Ctrl-C)."""
-    try:
-        return status_of(lambda: _run(arguments))
-    except WorkerDiedError as error:
-        complain(str(error))
-        return 1
+    return status_of(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -26,7 +26,6 @@ from experiments.plan_case import (
     what_prevents,
     with_default_fleet,
 )
-from experiments.pool import WorkerDiedError
 from experiments.provenance import trace_sources, versions
 from experiments.suites import autoscalers
 from experiments.trace_setting import check_fits, first_row
@@ -89,11 +88,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0, 1 (a policy failed, the machine refused), 2 (bad input) or 130."""
-    try:
-        return status_of(lambda: _run(parse(Options, arguments, PROGRAM)))
-    except WorkerDiedError as error:
-        complain(str(error))
-        return 1
+    return status_of(lambda: _run(parse(Options, arguments, PROGRAM)))
 
 
 def _run(options: Options) -> int:

@@ -21,7 +21,7 @@ from experiments.folder import RunFolder
 _POLL_S = 0.2
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(ChildProcessError):
     """A worker process ended without an answer, most likely killed for want of memory."""
 
 

@@ -16,7 +16,6 @@ from experiments.compare import as_text, compare, show, write, write_report
 from experiments.evaluate import Cell
 from experiments.folder import CorruptCellError, RunFolder
 from experiments.options import PAPERS, PROGRAM, Options, parse, to_keep
-from experiments.pool import WorkerDiedError
 from experiments.progress import CellProgress, outcome
 from experiments.replay import replay
 from experiments.report import episodes_table
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError as error:
         complain(str(error))
         return error.status
-    except (WorkerDiedError, OSError) as error:
+    except OSError as error:
         complain(str(error))
         return 1
     except KeyboardInterrupt:
@@ -116,7 +115,7 @@ def _play(plan: Plan, folder: RunFolder, pool: Pool, console: Console) -> int:
             return _finish(plan, folder)
         except KeyboardInterrupt:
             raise StoppedError("interrupted", folder.path, 130) from None
-        except (WorkerDiedError, OSError) as error:
+        except OSError as error:
             raise StoppedError(str(error), folder.path, 1) from None
         except InputError as error:
             raise StoppedError(str(error), folder.path, 2) from None

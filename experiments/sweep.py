@@ -17,10 +17,9 @@ from agents.hyperparameters import load_hyperparameters
 from agents.saved_model import ENV_ID, load_card
 from experiments.backend import BACKENDS, check_address, opened
 from experiments.exchangeable_runs import bootstrap_interval, interquartile_mean
-from experiments.pool import WorkerDiedError
 from experiments.replacing import replacing
 from experiments.tables import plain_console, show
-from preserve_gym.command_line import complain, parse, status_of
+from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
 
@@ -77,11 +76,7 @@ Files = dict[str, bytes]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0, 1 (the machine refused), 2 (bad input) or 130 (Ctrl-C)."""
-    try:
-        return status_of(lambda: _run(arguments), "interrupted; the same command goes on from there")
-    except WorkerDiedError as error:
-        complain(str(error))
-        return 1
+    return status_of(lambda: _run(arguments), "interrupted; the same command goes on from there")
 
 
 def _run(arguments: Sequence[str] | None) -> int:

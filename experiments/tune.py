@@ -15,7 +15,6 @@ from rich.table import Table
 from baselines import POLICIES
 from baselines.tuned import FOLDER as TABLES
 from experiments.backend import BACKENDS, Pool, check_address, opened
-from experiments.pool import WorkerDiedError
 from experiments.suites import autoscalers
 from experiments.tables import plain_console
 from experiments.tune_choice import Front, make_front, text_of, write_table
@@ -68,11 +67,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status: 0, 1 (a policy failed, the machine refused), 2 (bad input) or 130."""
-    try:
-        return status_of(lambda: _run(arguments), "interrupted; the same command goes on from there")
-    except WorkerDiedError as error:
-        complain(str(error))
-        return 1
+    return status_of(lambda: _run(arguments), "interrupted; the same command goes on from there")
 
 
 def tunable() -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from agents.front import FrontPoint, gpu_hours_at, weight_at
 from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
 from agents.scaling_control import Control, Memory, Site, make_control
 from baselines.base import Autoscaler, Observation
-from baselines.policy_name import LEARNED, split_target
+from baselines.policy_name import LEARNED
+from baselines.tuned import split_target
 from preserve_gym.config import WorkloadConfig
 from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError

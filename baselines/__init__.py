@@ -22,7 +22,7 @@ from baselines.keda import KedaEndpointPicker, KedaQueue
 from baselines.knative import Knative
 from baselines.llumnix import Llumnix
 from baselines.own import load_own
-from baselines.policy_name import LEARNED, is_learned, label_of, split_target
+from baselines.policy_name import LEARNED, is_learned, label_of
 from baselines.preserve import LEADS_S, TIER_1_HEADROOMS, PreServe
 from baselines.preserve_artifact import PreServeArtifact
 from baselines.prism import Prism
@@ -32,7 +32,7 @@ from baselines.sageserve import SageServeByUse, SageServeImmediate
 from baselines.simple import Corr, ForecastHeadroom, Rate, TimeOfDay
 from baselines.skyserve import SkyServe
 from baselines.static import Static, peak_instances
-from baselines.tuned import split_tuned, tuned_parameters
+from baselines.tuned import split_target, split_tuned, tuned_parameters
 from baselines.variant_autoscaler import VariantAutoscaler
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError

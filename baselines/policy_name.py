@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from baselines.own import load_own
-from baselines.tuned import SUFFIX, split_tuned
+from baselines.tuned import SUFFIX, split_target, split_tuned
 from preserve_gym.errors import InputError, did_you_mean
 
 LEARNED = ("ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac")
@@ -23,12 +23,6 @@ def label_of(name: str) -> str:
     if len(parts) > 1:
         base = parts[-2] if parts[-1] == "model" else parts[-1]
     return base + at + percent
-
-
-def split_target(name: str) -> tuple[str, float | None]:
-    """Name of a learned policy, and the attainment after ``@`` or None."""
-    found = re.fullmatch(r"(.+)@(\d+(?:\.\d+)?)", name)
-    return (name, None) if found is None else (found[1], float(found[2]) / 100.0)
 
 
 def is_learned(name: str) -> bool:

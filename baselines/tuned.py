@@ -15,7 +15,7 @@ SUFFIX = "-tuned"
 """End of the name of a policy that has them; ``@99.5`` after it asks for another target, in %."""
 FOLDER = Path(__file__).parents[1] / "results" / "tuning"
 """``<scenario>.csv``: a row for each configuration that was played, with its attainment and GPU-hours."""
-_NAME = re.compile(rf"([^:]+){SUFFIX}(?:@(\d+(?:\.\d+)?))?")
+_AT_TARGET = re.compile(r"(.+)@(\d+(?:\.\d+)?)")
 
 
 class TunedName(NamedTuple):
@@ -25,12 +25,19 @@ class TunedName(NamedTuple):
     target: float | None
 
 
+def split_target(name: str) -> tuple[str, float | None]:
+    """What stands before ``@PERCENT`` in a policy's name, and that attainment or None."""
+    found = _AT_TARGET.fullmatch(name)
+    return (name, None) if found is None else (found[1], float(found[2]) / 100.0)
+
+
 def split_tuned(name: str) -> TunedName | None:
     """The parts of ``NAME-tuned`` or ``NAME-tuned@PERCENT``; None: it is another name."""
-    found = _NAME.fullmatch(name)
-    if found is None:
+    base, target = split_target(name)
+    policy = base.removesuffix(SUFFIX)
+    if ":" in base or policy in ("", base):
         return None
-    return TunedName(found[1], None if found[2] is None else float(found[2]) / 100.0)
+    return TunedName(policy, target)
 
 
 @cache

@@ -69,11 +69,11 @@ def compare(records: RunRecords, baseline: str | None = None, bounds: Path = FOL
     """
     if baseline is None and len(records.episodes) and BASELINE in set(records.episodes["policy"]):
         baseline = BASELINE
-    rows = [row for scenario in records.scenarios if (row := _bounds_of(records, scenario, bounds))]
+    rows = [row for scenario in records.scenarios if (row := bounds_of(records, scenario, bounds))]
     return summary(records.episodes, records.histograms, baseline=baseline, bounds=pd.DataFrame(rows))
 
 
-def _bounds_of(records: RunRecords, scenario: str, folder: Path) -> dict[str, Any] | None:
+def bounds_of(records: RunRecords, scenario: str, folder: Path) -> dict[str, Any] | None:
     """Bounds of the scenario's windows, of the first seed; None if there are none."""
     path = folder / file_name(scenario, str(records.config.get("split")), 0)
     if not path.is_file():

@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from baselines.bounds.kept import FOLDER, file_name, read_bounds
+from baselines.bounds.kept import FOLDER
 from baselines.tuned import FOLDER as TABLES
 from baselines.tuned import SUFFIX
+from experiments.compare import bounds_of
 from experiments.equal_attainment import read_elasticities
 from experiments.forecast_worth import read_worth
 from experiments.leaderboard_page import OWN, at_target, page, score_table, short_table
@@ -87,7 +88,10 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
     elasticities = read_elasticities(TABLES, TARGET)
     # Defaults and tuned parameters lie on the same front.
     elasticities |= {(scenario, name + SUFFIX): value for (scenario, name), value in elasticities.items()}
-    summary = at_target(summary, elasticities, _bounds(records, FOLDER))
+    rows = {name: row for name in records.scenarios if (row := bounds_of(records, name, FOLDER))}
+    columns = ["static_gpu_hours", "hindsight_gpu_hours"]
+    bounds = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+    summary = at_target(summary, elasticities, bounds)
     worth = read_worth(TABLES, OWN, TARGET)
     tables = {root / "README.md": short_table, root / "docs" / "environments" / "autoscale.md": score_table}
     text = page(summary, records.episodes, records.config, FOLDER, elasticities, worth)
@@ -95,14 +99,6 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         root / "docs" / "benchmark.md": text + "\n",
         **{path: _between(path, make(summary)) for path, make in tables.items()},
     }
-
-
-def _bounds(records: RunRecords, folder: Path) -> pd.DataFrame:
-    """Bounds of the run's scenarios, of the first seed."""
-    paths = {name: folder / file_name(name, str(records.config["split"]), 0) for name in records.scenarios}
-    rows = {name: read_bounds(path).row for name, path in paths.items() if path.is_file()}
-    columns = ["static_gpu_hours", "hindsight_gpu_hours"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=None).reindex(columns=columns)
 
 
 def _between(path: Path, table: str) -> str:

@@ -17,7 +17,7 @@ from experiments.rank_flips import Duel, duels
 from experiments.sanity import against_bounds
 from experiments.summary import TARGET
 from preserve_gym.config import WorkloadConfig
-from preserve_gym.errors import InputError
+from preserve_gym.errors import missing_extra
 
 ORACLES = frozenset(
     name + suffix for name, entry in POLICIES.items() if entry.oracle for suffix in ("", SUFFIX)
@@ -70,8 +70,8 @@ def page(
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise InputError("the pages need the extra 'report': pip install 'preserve-gym[report]'") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("leaderboard", str(error.name), "report") from None
     rows = _standings(summary)
     names = [row["policy"] for row in rows]
     found = duels(episodes, elasticities, names[:_SHOWN], TARGET)

@@ -33,6 +33,10 @@ class FrontPoint:
     gpu_hours: float
 
 
+Fronts = Mapping[str, Sequence[FrontPoint]]
+"""By scenario."""
+
+
 def measure_front(
     network: Network,
     control_name: str,
@@ -111,6 +115,17 @@ def weight_at(front: Sequence[FrontPoint], target: float) -> float:
     Where no point reaches it, the weight of the point that comes nearest.
     """
     return _at(front, target)[1]
+
+
+def mean_hours(fronts: Fronts, target: float) -> float:
+    """Geometric mean over scenarios of ``gpu_hours_at``; infinite if one does not reach it."""
+    hours = [gpu_hours_at(front, target) for front in fronts.values()]
+    return math.inf if math.inf in hours else math.exp(sum(map(math.log, hours)) / len(hours))
+
+
+def weight_for(fronts: Fronts, target: float) -> float:
+    """The highest of ``weight_at`` over scenarios, which reaches the target in each if one does."""
+    return max(weight_at(front, target) for front in fronts.values())
 
 
 def _at(front: Sequence[FrontPoint], target: float) -> tuple[float, float]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.front import FrontPoint, gpu_hours_at, weight_at
+from agents.front import FrontPoint, mean_hours, weight_for
 from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
 from agents.scaling_control import Control, Memory, Site, make_control
 from baselines.base import Autoscaler, Observation
@@ -49,6 +50,13 @@ class Learned(Autoscaler):
         InputError: if there is no such model, or it reads another layout than the environment's.
     """
 
+    TUNING: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "violation_weight": (
+            *(0.3, 0.4, 0.55, 0.75, 1.0, 1.4, 1.9, 2.6),
+            *(3.5, 4.8, 6.5, 9.0, 12.0, 16.0, 22.0, 30.0),
+        )
+    }
+
     model: str
     router: Any = None
     forecast_windows: int = 3
@@ -68,13 +76,15 @@ class Learned(Autoscaler):
         card = self.saved.card
         if self.target is None:
             return float(card["violation_weight"])
-        front = [FrontPoint(**point) for point in card["validation"]["front"]]
-        hours = gpu_hours_at(front, self.target) if front else math.inf
-        if hours == math.inf:
+        fronts = {
+            name: [FrontPoint(**point) for point in front]
+            for name, front in card["validation"]["fronts"].items()
+        }
+        if not fronts or mean_hours(fronts, self.target) == math.inf:
             raise InputError(
                 f"{self.name}: no violation weight of model {self.model!r} attains {100 * self.target:g} %"
             )
-        return weight_at(front, self.target)
+        return weight_for(fronts, self.target)
 
     @cached_property
     def saved(self) -> SavedModel:
@@ -155,7 +165,7 @@ def model_folder(name: str) -> Path | None:
 
 
 def model_for(algorithm: str, workload: WorkloadConfig) -> str:
-    """The name of the model in ``agents/models`` that was trained on the traffic of a workload.
+    """The name of the model in ``agents/models`` that was trained on the traffic of a workload, and no other.
 
     Of several, the one with the fewest GPU-hours on validation. Seed, split, predictions and cluster may be
     others.
@@ -166,8 +176,9 @@ def model_for(algorithm: str, workload: WorkloadConfig) -> str:
     found = []
     for path in sorted(MODELS.glob(f"*/{CARD}")):
         card = load_card(path.parent)
-        trained_on = load_scenario(card["scenario"]).workload
-        if card["algorithm"] == algorithm and same_traffic(trained_on, workload):
+        trained_on = [load_scenario(name).workload for name in card["scenarios"]]
+        alone = len(trained_on) == 1 and same_traffic(trained_on[0], workload)
+        if card["algorithm"] == algorithm and alone:
             hours = (card.get("validation") or {}).get("gpu_hours")
             found.append((float("inf") if hours is None else float(hours), path.parent.name))
     if found:

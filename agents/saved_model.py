@@ -17,17 +17,17 @@ MODELS = Path(__file__).parent / "models"
 """The models of the repository, a folder each."""
 CARD, WEIGHTS = "card.yaml", "weights.npz"
 ENV_ID = "preserve/Autoscale-v0"
-_FIELDS = ("algorithm", "scenario", "layout", "network", "router", "violation_weight", "training")
+_FIELDS = ("algorithm", "scenarios", "layout", "network", "router", "violation_weight", "training")
 
 
 @dataclass(frozen=True)
 class SavedModel:
     """A network and its card.
 
-    The card, plain YAML, has ``algorithm``; ``scenario``; ``layout``, that is ``env_id``, ``control`` and the
-    ``features`` that the network reads; ``network``, what ``Network`` needs besides its arrays; ``router``;
-    the chosen ``violation_weight``; ``validation``, its target and front; ``steps`` and ``wall_s``;
-    ``training``, how.
+    The card, plain YAML, has ``algorithm``; ``scenarios``; ``layout``, that is ``env_id``, ``control`` and
+    the ``features`` that the network reads; ``network``, what ``Network`` needs besides its arrays;
+    ``router``; the chosen ``violation_weight``; ``validation``, its target and fronts; ``steps`` and
+    ``wall_s``; ``training``, how.
 
     Attributes:
         name: of its folder.

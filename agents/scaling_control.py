@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,14 +41,15 @@ class Site:
     Attributes:
         feature_names: of the flat observation.
         low, high: bounds of the features, float32.
-        min_instances, max_instances: bounds of the target.
+        min_instances, max_instances: bounds of the target: numbers, or int64[n] where n environments
+            differ in them.
     """
 
     feature_names: tuple[str, ...]
     low: F4
     high: F4
-    min_instances: int
-    max_instances: int
+    min_instances: Any
+    max_instances: Any
 
 
 class Control(ABC):
@@ -125,9 +127,12 @@ class DeltaControl(Control):
 
     def masks(self, observations: F4, memory: Memory) -> NDArray[np.bool_]:
         """The changes that stay within the bounds; no change always."""
-        targets = np.rint(observations[:, self._target] * self.site.max_instances)
-        after = targets[:, None] + np.arange(-MAX_DELTA, MAX_DELTA + 1)
-        masks: NDArray[np.bool_] = (after >= self.site.min_instances) & (after <= self.site.max_instances)
+        low, high = (
+            np.reshape(bound, (-1, 1)) for bound in (self.site.min_instances, self.site.max_instances)
+        )
+        targets = np.rint(observations[:, self._target, None] * high)
+        after = targets + np.arange(-MAX_DELTA, MAX_DELTA + 1)
+        masks: NDArray[np.bool_] = (after >= low) & (after <= high)
         masks[:, MAX_DELTA] = True
         return masks
 
@@ -218,7 +223,8 @@ class MarginControl(Control):
         memory.log_margin = np.clip(changed, np.log(self.LOWEST), np.log(self.HIGHEST))
         wanted = np.exp(memory.log_margin) * memory.needs.max(axis=1) * high
         targets = np.clip(np.ceil(wanted - 1e-9), low, high)
-        return (2.0 * (targets - low) / max(high - low, 1) - 1.0).astype(np.float32)[:, None]
+        actions = 2.0 * (targets - low) / np.maximum(high - low, 1) - 1.0
+        return actions.astype(np.float32)[:, None]
 
     def _steps(self, actions: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(actions) - MAX_DELTA
@@ -273,3 +279,22 @@ def site_of(envs: TaskVectorEnv) -> Site:
     assert isinstance(task, ScaleTask)
     cluster = task.setting.cluster
     return Site(task.feature_names, task.low, task.high, cluster.min_instances, cluster.max_instances)
+
+
+def joined_site(parts: Sequence[TaskVectorEnv]) -> Site:
+    """The environments of several vectors, one after the other.
+
+    Raises:
+        InputError: if they have other features.
+    """
+    sites = [site_of(part) for part in parts]
+    for site in sites[1:]:
+        if site.feature_names != sites[0].feature_names:
+            raise InputError(
+                "scenarios: expected the same features in each, as the same number of forecast windows "
+                f"gives, got {len(sites[0].feature_names)} and {len(site.feature_names)}"
+            )
+    counts = [part.num_envs for part in parts]
+    low = np.repeat([site.min_instances for site in sites], counts)
+    high = np.repeat([site.max_instances for site in sites], counts)
+    return replace(sites[0], min_instances=low, max_instances=high)

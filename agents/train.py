@@ -16,7 +16,8 @@ from rich.console import Console
 from agents.hyperparameters import load_hyperparameters
 from agents.saved_model import CARD, ENV_ID, MODELS, SavedModel, load_card
 from preserve_gym.command_line import parse, status_of
-from preserve_gym.errors import InputError, missing_extra
+from preserve_gym.errors import InputError, did_you_mean, missing_extra
+from preserve_gym.forecasting import FORECASTERS
 from preserve_gym.scenarios import load_scenario
 
 PROGRAM = "python -m agents.train"
@@ -29,8 +30,8 @@ class Options:
     The folder has everything, also after Ctrl-C: --resume goes on from there.
     """
 
-    scenario: str = "chat-week"
-    """Scenario, by name or file; it must have splits."""
+    scenario: tuple[str, ...] = ("chat-week",)
+    """Scenarios, by name or file; they must have splits. Of several, one model learns all."""
     algo: Literal["ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac"] = "ppo"
     """Learning algorithm; its hyper-parameters are in agents/hyperparameters/."""
     env: str = ENV_ID
@@ -43,6 +44,12 @@ class Options:
     """What the model does: delta, margin, smooth-margin or target; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the model shall reach with the fewest GPU-hours."""
+    rate_scales: tuple[float, ...] = (1.0,)
+    """Factors on the scenarios' arrival rates; it trains on each."""
+    cold_start_scales: tuple[float, ...] = (1.0,)
+    """Factors on the scenarios' cold starts; it trains on each."""
+    forecasters: tuple[str, ...] = ()
+    """To train with in turn, in place of the scenarios'."""
     validation_seeds: tuple[int, ...] = (0, 1, 2)
     """Of the validation workloads; the first is played during training, all at its end."""
     evaluations: int = 8
@@ -89,19 +96,27 @@ def _run(arguments: Sequence[str] | None) -> int:
         config = TrainingConfig(
             env_id=options.env,
             algorithm=options.algo,
-            scenario=options.scenario,
+            scenarios=options.scenario,
             seed=options.seed,
             target=options.target,
             validation_seeds=options.validation_seeds,
             evaluations=options.evaluations,
             parameters=parameters,
+            rate_scales=options.rate_scales,
+            cold_start_scales=options.cold_start_scales,
+            forecasters=options.forecasters,
         )
-        folder = _new_folder(options.out, f"train-{options.algo}-{load_scenario(options.scenario).name}")
+        names = [load_scenario(source).name for source in options.scenario]
+        folder = _new_folder(
+            options.out, f"train-{options.algo}-{names[0] if len(names) == 1 else 'several'}"
+        )
     training = Training(
         config, folder, console, options.resume is not None, options.tensorboard, options.threads
     )
     console.print(
-        f"{config.algorithm} on {config.scenario}, seed {config.seed}, in {folder}", highlight=False
+        f"{config.algorithm} on {', '.join(config.scenarios)}, seed {config.seed}, in {folder}",
+        highlight=False,
+        soft_wrap=True,
     )
     model = training.run()
     _tell(model, console)
@@ -121,6 +136,18 @@ def _check(options: Options) -> None:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:
         raise InputError(f"--target: expected a share in (0, 1), got {options.target}")
+    if not options.scenario:
+        raise InputError("--scenario: expected one at least")
+    for option in ("rate_scales", "cold_start_scales"):
+        scales = getattr(options, option)
+        if not scales or not all(0.01 <= scale <= 100.0 for scale in scales):
+            name = option.replace("_", "-")
+            raise InputError(f"--{name}: expected numbers in [0.01, 100], at least one, got {scales}")
+    for name in options.forecasters:
+        if name not in FORECASTERS:
+            hint = did_you_mean(name, FORECASTERS)
+            known = ", ".join(FORECASTERS)
+            raise InputError(f"--forecasters: expected some of {known}, got {name!r}{hint}")
     if options.evaluations < 1:
         raise InputError(f"--evaluations: expected an integer >= 1, got {options.evaluations}")
     if not options.validation_seeds or min(options.validation_seeds) < 0:
@@ -146,12 +173,11 @@ def _new_folder(out: Path | None, name: str) -> Path:
 def _tell(model: SavedModel, console: Console) -> None:
     """The front and what was chosen."""
     validation = model.card["validation"]
-    for point in validation["front"]:
-        console.print(
-            f"violation weight {point['violation_weight']:5g}: {point['attainment']:.3%} within the SLO, "
-            f"{point['gpu_hours']:.2f} GPU-hours",
-            highlight=False,
-        )
+    for name, front in validation["fronts"].items():
+        for point in front:
+            weight = f"violation weight {point['violation_weight']:5g}"
+            figures = f"{point['attainment']:.3%} within the SLO, {point['gpu_hours']:.2f} GPU-hours"
+            console.print(f"{name}, {weight}: {figures}", highlight=False, soft_wrap=True)
     hours = validation["gpu_hours"]
     reached = f"{hours:.2f} GPU-hours" if hours is not None else "not reached"
     console.print(

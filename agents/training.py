@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_learner, save_learner
-from agents.front import FrontPoint, gpu_hours_at, measure_front, weight_at
+from agents.front import FrontPoint, Fronts, gpu_hours_at, mean_hours, measure_front, weight_for
 from agents.hyperparameters import Hyperparameters
 from agents.network import Network
 from agents.saved_model import SavedModel, load_card, load_model
-from agents.scaling_control import CONTROLS, make_control, site_of
+from agents.scaling_control import CONTROLS, joined_site, make_control
+from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.workload import Workload
@@ -38,27 +40,34 @@ class TrainingConfig:
     Attributes:
         env_id: of the environment.
         algorithm: a name of ``agents.algorithms.ALGORITHMS``.
-        scenario: name or file.
+        scenarios: names or files, at least one.
         seed: of the learner and of its episodes.
         target: SLO attainment on validation that the model shall reach with the fewest GPU-hours.
         validation_seeds: of the validation workloads; the first is played during training, all at its end.
         evaluations: during training, evenly spread.
         parameters: hyper-parameters.
+        rate_scales: factors on the scenarios' arrival rates, in training only.
+        cold_start_scales: factors on their cold starts, in training only.
+        forecasters: in place of the scenarios', in training only; none: the scenarios'.
     """
 
     env_id: str
     algorithm: str
-    scenario: str
+    scenarios: tuple[str, ...]
     seed: int
     target: float
     validation_seeds: tuple[int, ...]
     evaluations: int
     parameters: Hyperparameters
+    rate_scales: tuple[float, ...] = (1.0,)
+    cold_start_scales: tuple[float, ...] = (1.0,)
+    forecasters: tuple[str, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
         """As YAML holds it."""
-        seeds = {"validation_seeds": list(self.validation_seeds)}
-        return asdict(self) | seeds | {"parameters": self.parameters.to_mapping()}
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        return values | {"parameters": self.parameters.to_mapping()}
 
     @classmethod
     def from_mapping(cls, values: Any, where: str) -> TrainingConfig:
@@ -69,8 +78,10 @@ class TrainingConfig:
         """
         try:
             parameters = Hyperparameters.from_mapping(values["parameters"], where)
-            seeds = tuple(values["validation_seeds"])
-            return cls(**{**values, "parameters": parameters, "validation_seeds": seeds})
+            given: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+            }
+            return cls(**(given | {"parameters": parameters}))
         except (TypeError, KeyError) as error:
             raise InputError(f"{where}: expected the settings of a training: {error}") from None
 
@@ -107,18 +118,17 @@ class Training:
         torch.set_num_threads(1)  # small networks gain nothing from more
         self.config, self.folder, self.console = config, folder, console
         self._algorithm = ALGORITHMS[config.algorithm]
-        scenario = load_scenario(config.scenario)
-        self._scenario: Scenario = scenario
-        self._validation: list[Workload] = []
+        self._scenarios: list[Scenario] = [load_scenario(source) for source in config.scenarios]
+        self._validation: dict[str, list[Workload]] = {}
         parameters = config.parameters
         self._spent_s, self._best_hours = 0.0, float("inf")
         self._best: tuple[Network, int] | None = None
-        self._rows: list[dict[str, float]] = []
+        self._rows: list[dict[str, Any]] = []
         done = 0
         if resume:
             # Where it stands decides the seeds of the episodes that follow.
             done = _steps_of(folder)
-        self._envs = self._make_envs(scenario, config.seed, done, threads)
+        self._envs = self._make_envs(config.seed, done, threads)
         self._model = make_learner(self._algorithm, parameters, self._envs, config.seed)
         if resume:
             self._restore()
@@ -163,7 +173,8 @@ class Training:
         )
         try:
             with bars:
-                task = bars.add_task(f"{config.algorithm} on {self._scenario.name}", total=float(steps))
+                names = ", ".join(scenario.name for scenario in self._scenarios)
+                task = bars.add_task(f"{config.algorithm} on {names}", total=float(steps))
                 left = steps - self._model.num_timesteps
                 if left > 0:
                     self._model.learn(left, callback=Watch(), reset_num_timesteps=False, log_interval=10)
@@ -177,7 +188,7 @@ class Training:
             self._model.logger.close()
             self._envs.close()
 
-    def _make_envs(self, scenario: Scenario, seed: int, done: int, threads: int | None) -> Any:
+    def _make_envs(self, seed: int, done: int, threads: int | None) -> Any:
         from stable_baselines3.common.vec_env import VecMonitor
 
         from agents.controlled_vec_env import ControlledVecEnv
@@ -187,77 +198,114 @@ class Training:
         parameters = self.config.parameters
         if parameters.control not in CONTROLS:
             raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {parameters.control!r}")
-        seeds = parameters.workload_seeds
+        variants = self._variants()
+        if parameters.environments < len(variants):
+            raise InputError(
+                f"environments: expected at least one for each of {len(variants)} variants, "
+                f"got {parameters.environments}"
+            )
         vectors: list[Any] = [
             gym.make_vec(
                 self.config.env_id,
-                num_envs=parameters.environments // len(seeds),
+                num_envs=parameters.environments // len(variants),
                 autoreset_mode="SAME_STEP",
                 num_threads=threads,
-                scenario=scenario,
-                split="train",
-                workload={"horizon_s": float(parameters.episode_s), "seed": workload_seed},
+                cluster=cluster,
+                workload=workload,
                 reward={"violation_weight": parameters.violation_weights},
                 action_mode=CONTROLS[parameters.control].action_mode,
                 router=parameters.router,
             )
-            for workload_seed in seeds
+            for cluster, workload in variants
         ]
         envs = JoinedVecEnv([SB3VecEnv(vector) for vector in vectors])
-        self.control = make_control(parameters.control, site_of(vectors[0]))
+        self.control = make_control(parameters.control, joined_site(vectors))
         controlled = ControlledVecEnv(envs, self.control, seed=seed + done)
         # Goes on elsewhere than it began, and apart from other seeds.
         controlled.seed(1_000_000 * seed + done)
         return VecMonitor(controlled)
 
+    def _variants(self) -> list[tuple[ClusterConfig, Workload]]:
+        """What is trained on: every scenario with every workload seed, rate and cold start.
+
+        Forecasters take turns.
+        """
+        config, parameters = self.config, self.config.parameters
+        found: list[tuple[ClusterConfig, Workload]] = []
+        for scenario in self._scenarios:
+            for workload_seed, rate_scale in product(parameters.workload_seeds, config.rate_scales):
+                traffic = replace(
+                    scenario.workload,
+                    horizon_s=float(parameters.episode_s),
+                    rate_scale=rate_scale * scenario.workload.rate_scale,
+                )
+                changed = replace(scenario, workload=traffic)
+                workload = changed.make_workload("train", workload_seed)
+                for cold_start_scale in config.cold_start_scales:
+                    turns = config.forecasters
+                    forecaster = turns[len(found) % len(turns)] if turns else None
+                    cluster = _with_cold_start(scenario.cluster, cold_start_scale)
+                    found.append((cluster, workload.with_predictions(forecaster)))
+        return found
+
     def _evaluate(self) -> None:
         network = network_of(self._algorithm, self._model, self.control.gradual)
-        front = self._front(network, WATCHED, self._workloads()[:1])
+        fronts = self._fronts(network, WATCHED, 1)
         steps = int(self._model.num_timesteps)
-        hours = gpu_hours_at(front, self.config.target)
+        hours = mean_hours(fronts, self.config.target)
         # A model that misses the target is better than none.
         if hours < self._best_hours or self._best is None:
             self._best_hours, self._best = min(hours, self._best_hours), (network, steps)
-            self._card_model(network, front, steps).save(self.folder / MODEL)
-        self._rows += [{"steps": steps, **asdict(point)} for point in front]
+            self._card_model(network, fronts, steps).save(self.folder / MODEL)
+        for name, front in fronts.items():
+            self._rows += [{"scenario": name, "steps": steps, **asdict(point)} for point in front]
+            points = ", ".join(f"{p.attainment:.2%} with {p.gpu_hours:.1f}" for p in front)
+            own = gpu_hours_at(front, self.config.target)
+            reached = f"{own:.1f} GPU-hours" if own < float("inf") else "not reached"
+            self.console.print(
+                f"{steps:,} steps, {name}: {self.config.target:.2%} {reached} ({points})",
+                highlight=False,
+                soft_wrap=True,
+            )
         table = pd.DataFrame(self._rows)
         table.to_csv(self.folder / EVALUATIONS, index=False, lineterminator="\n")
-        reached = f"{hours:.1f} GPU-hours" if hours < float("inf") else "not reached"
-        points = ", ".join(f"{p.attainment:.2%} with {p.gpu_hours:.1f}" for p in front)
-        self.console.print(
-            f"{steps:,} steps: {self.config.target:.2%} {reached} ({points})", highlight=False, soft_wrap=True
-        )
 
     def _finish(self) -> SavedModel:
-        """The best model, its front on all validation workloads."""
+        """The best model, its fronts on all validation workloads."""
         assert self._best is not None
         network, steps = self._best
-        front = self._front(network, FINAL, self._workloads())
-        model = self._card_model(network, front, steps)
+        fronts = self._fronts(network, FINAL, len(self.config.validation_seeds))
+        model = self._card_model(network, fronts, steps)
         model.save(self.folder / MODEL)
         return model
 
-    def _front(
-        self, network: Network, weights: Sequence[float], workloads: Sequence[Workload]
-    ) -> list[FrontPoint]:
+    def _fronts(self, network: Network, weights: Sequence[float], seeds: int) -> Fronts:
+        """The front in each scenario, on the first ``seeds`` of its validation workloads."""
         parameters = self.config.parameters
-        options = {"cluster": self._scenario.cluster, "router": parameters.router}
-        return measure_front(network, parameters.control, options, workloads, weights)
+        return {
+            scenario.name: measure_front(
+                network,
+                parameters.control,
+                {"cluster": scenario.cluster, "router": parameters.router},
+                self._workloads(scenario, seeds),
+                weights,
+            )
+            for scenario in self._scenarios
+        }
 
-    def _workloads(self) -> list[Workload]:
+    def _workloads(self, scenario: Scenario, seeds: int) -> list[Workload]:
         """Of validation; made when first wanted."""
-        if not self._validation:
-            seeds = self.config.validation_seeds
-            self._validation = [self._scenario.make_workload("validation", seed) for seed in seeds]
-        return self._validation
+        made = self._validation.setdefault(scenario.name, [])
+        for seed in self.config.validation_seeds[len(made) : seeds]:
+            made.append(scenario.make_workload("validation", seed))
+        return made[:seeds]
 
-    def _card_model(self, network: Network, front: Sequence[FrontPoint], steps: int) -> SavedModel:
+    def _card_model(self, network: Network, fronts: Fronts, steps: int) -> SavedModel:
         config = self.config
-        weight = round(weight_at(front, config.target), 3)
-        hours = gpu_hours_at(front, config.target)
+        hours = mean_hours(fronts, config.target)
         card = {
             "algorithm": config.algorithm,
-            "scenario": self._scenario.name,
+            "scenarios": [scenario.name for scenario in self._scenarios],
             "layout": {
                 "env_id": config.env_id,
                 "control": config.parameters.control,
@@ -270,11 +318,11 @@ class Training:
                 "masked": network.masked,
             },
             "router": config.parameters.router,
-            "violation_weight": weight,
+            "violation_weight": round(weight_for(fronts, config.target), 3),
             "validation": {
                 "target": config.target,
                 "gpu_hours": round(hours, 3) if hours < float("inf") else None,
-                "front": [_rounded(point) for point in front],
+                "fronts": {name: [_rounded(point) for point in front] for name, front in fronts.items()},
             },
             "steps": steps,
             "wall_s": round(self._wall_s(), 1),
@@ -293,8 +341,9 @@ class Training:
         if self._best is None:
             network = network_of(self._algorithm, self._model, self.control.gradual)
             nothing = [FrontPoint(self.config.parameters.violation_weights[1], 0.0, 0.0)]
-            model = self._card_model(network, nothing, int(self._model.num_timesteps))
-            model.card["validation"]["front"] = []
+            fronts = {scenario.name: nothing for scenario in self._scenarios}
+            model = self._card_model(network, fronts, int(self._model.num_timesteps))
+            model.card["validation"]["fronts"] = {}
             model.save(self.folder / MODEL)
 
     def _restore(self) -> None:
@@ -335,7 +384,8 @@ def is_finished(folder: Path) -> bool:
     Raises:
         InputError: if there is none.
     """
-    return len(load_card(folder / MODEL)["validation"]["front"]) == len(FINAL)
+    fronts = load_card(folder / MODEL)["validation"]["fronts"]
+    return bool(fronts) and all(len(front) == len(FINAL) for front in fronts.values())
 
 
 def _steps_of(folder: Path) -> int:
@@ -349,6 +399,11 @@ def _due(done: int, config: TrainingConfig) -> float:
     """The steps at which the next evaluation is due."""
     every = config.parameters.steps / config.evaluations
     return every * (int(done / every + 1e-9) + 1)
+
+
+def _with_cold_start(cluster: ClusterConfig, scale: float) -> ClusterConfig:
+    own = cluster.cold_starts_s
+    return replace(cluster, cold_start_s=tuple(scale * value for value in own))
 
 
 def _rounded(point: FrontPoint) -> dict[str, float]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from baselines.aibrix import Aibrix
-from baselines.base import Autoscaler
+from baselines.base import HEADROOMS, Autoscaler
 from baselines.bounds.hindsight import Hindsight
 from baselines.bounds.kept import fitted_best_static, fitted_hindsight
 from baselines.dynamo_load import DynamoLoad
@@ -68,6 +68,7 @@ __all__ = [
     "Static",
     "TimeOfDay",
     "VariantAutoscaler",
+    "entry_of",
     "make_fitted_policy",
     "make_policy",
     "peak_instances",
@@ -180,6 +181,13 @@ POLICIES: dict[str, Entry] = {
         fitted_feasible,
         oracle=True,
     ),
+    "feasible-by-load": Entry(
+        "oracle: the same, corrected by the KV cache in use",
+        partial(Feasible, name="feasible-by-load", load_weight=0.5),
+        fitted_feasible,
+        oracle=True,
+        tuning={"headroom": tuple(round(0.5 * value, 4) for value in HEADROOMS)},
+    ),
     "best-static": Entry(
         "oracle: the smallest constant fleet that meets the target",
         partial(Static, name="best-static"),
@@ -194,6 +202,22 @@ POLICIES: dict[str, Entry] = {
 """Those that ``make_policy`` and ``make_fitted_policy`` make, by name; ablations and models come beside."""
 
 
+def entry_of(name: str) -> Entry | None:
+    """The entry of a policy by its name: of the registry, of one's own, or learned; None if there is none.
+
+    Raises:
+        InputError: on a file of one's own that cannot be loaded.
+    """
+    if ":" in name:
+        return Entry("one's own", load_own(name))
+    if name in POLICIES or not is_learned(name):
+        return POLICIES.get(name)
+    # Here, as agents uses what this package defines.
+    from agents.learned_policy import Learned
+
+    return Entry("a trained model", Learned)
+
+
 def make_policy(
     name: str, cluster: ClusterConfig, profile: InstanceProfile, /, **parameters: Any
 ) -> Autoscaler:
@@ -206,14 +230,13 @@ def make_policy(
     Raises:
         InputError: on an unknown name or parameter, or a parameter outside its meaning.
     """
-    entry = POLICIES.get(name)
-    if ":" in name:
-        entry = Entry("one's own", load_own(name))
-    if sized := re.fullmatch(r"static-(\d{1,9})", name):
-        entry, parameters = POLICIES["static"], {"name": name, "instances": int(sized[1]), **parameters}
-    if entry is None and (learned := _learned(name)) is not None:
-        entry, parameters = learned, {"name": name, "model": name, **parameters}
-    if entry is None:
+    sized = re.fullmatch(r"static-(\d{1,9})", name)
+    entry = entry_of("static" if sized else name)
+    if sized:
+        parameters = {"name": name, "instances": int(sized[1]), **parameters}
+    elif name not in POLICIES and is_learned(name):
+        parameters = {"name": name, "model": name, **parameters}
+    if entry is None or name in LEARNED:
         raise InputError(
             f"policy: expected one of {', '.join((*POLICIES, *LEARNED))}, static-N, file.py:Class, "
             f"the folder of a model, got {name!r}"
@@ -242,7 +265,7 @@ def make_fitted_policy(
 ) -> Autoscaler:
     """The policy of that name for a workload: its profile, and the parameters that are fitted to it.
 
-    A name of the registry with ``-tuned`` has the parameters that were tuned on the validation split of the
+    A name with ``-tuned`` has the parameters that were tuned on the validation split of the
     scenario that workload and cluster are of. ``@99.5`` after it, or after the name of a learned policy: with
     those, or the violation weight, that attain so much there, in %.
 
@@ -253,7 +276,7 @@ def make_fitted_policy(
         InputError: if there is none, or it does not fit the cluster.
     """
     tuned = split_tuned(name)
-    if tuned is not None and tuned.policy in POLICIES:
+    if tuned is not None and entry_of(tuned.policy) is not None:
         scenario = scenario_of(cluster, workload.config)
         chosen = tuned_parameters(name, scenario.name if scenario else "")
         name, parameters = tuned.policy, chosen | {"name": name} | parameters
@@ -276,11 +299,3 @@ def _make_learned(
     forecast_windows = workload.config.forecast_windows
     given = {"name": label_of(name), "forecast_windows": forecast_windows, "target": target, **parameters}
     return make_policy(model, cluster, workload.profile(cluster), **given)
-
-
-def _learned(name: str) -> Entry | None:
-    """The entry of a trained model, if there is one of that name or in that folder."""
-    # Here, as agents uses what this package defines.
-    from agents.learned_policy import Learned, model_folder
-
-    return Entry("a trained model", Learned) if model_folder(name) is not None else None

@@ -28,5 +28,10 @@ def kv_uses(obs: Observation) -> tuple[float, float]:
     n_ready, n_starting = count_fleet(obs)
     if n_ready == 0:
         return 0.0, 0.0
-    use = float(obs["kv_use"][obs["state"] == READY].sum())
+    use = kv_of_ready(obs)
     return use / (n_ready + n_starting), use / n_ready
+
+
+def kv_of_ready(obs: Observation) -> float:
+    """KV cache in use at ready instances, in caches of one instance."""
+    return float(obs["kv_use"][obs["state"] == READY].sum())

@@ -50,7 +50,7 @@ def check_policy_name(name: str, registered: Collection[str], option: str) -> No
     elif not (
         name in registered
         or re.fullmatch(r"static-\d{1,9}", name)
-        or (tuned is not None and tuned.policy in registered)
+        or (tuned is not None and (tuned.policy in registered or is_learned(tuned.policy)))
         or is_learned(name)
     ):
         others = (*LEARNED, "static-N", f"NAME{SUFFIX}", f"NAME{SUFFIX}@PERCENT", "file.py:Class")

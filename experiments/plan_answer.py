@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from baselines import POLICIES, Entry, make_fitted_policy
+from baselines import entry_of, make_fitted_policy
 from baselines.bounds import BestStatic, LowerBound, as_policy, best_static, find_hindsight, play
-from baselines.own import load_own
 from baselines.policy_name import label_of
 from experiments.evaluate import WindowResult, play_windows
 from experiments.metrics import percentile, tpot_s, ttft_s
@@ -120,7 +119,8 @@ def settings_of(policy: str) -> list[Parameters]:
     Raises:
         InputError: if it is one's own and cannot be loaded.
     """
-    entry = Entry("one's own", load_own(policy)) if ":" in policy else POLICIES[policy]
+    entry = entry_of(policy)
+    assert entry is not None
     return all_of(entry.tuned_over)
 
 

@@ -12,6 +12,7 @@ import preserve_gym
 from agents.learned_policy import model_of
 from agents.saved_model import WEIGHTS
 from baselines.policy_name import is_learned, label_of
+from baselines.tuned import split_tuned
 from preserve_gym.config import WorkloadConfig
 from preserve_gym.traces import DATASETS, Mix
 from preserve_gym.traces.dataset_files import dataset_path
@@ -71,7 +72,8 @@ def model_files(policies: Sequence[str], workload: WorkloadConfig) -> dict[str, 
     Raises:
         InputError: if an algorithm has no model for the workload.
     """
-    models = {label_of(name): model_of(name, workload) for name in policies if is_learned(name)}
+    plain = {name: parts.policy if (parts := split_tuned(name)) else name for name in policies}
+    models = {label_of(name): model_of(of, workload) for name, of in plain.items() if is_learned(of)}
     return {
         label: {"model": folder.name, "sha256": content_sha256(folder / WEIGHTS)}
         for label, folder in models.items()

@@ -8,6 +8,8 @@ from baselines import ABLATIONS, POLICIES
 from baselines.tuned import SUFFIX, is_tuned
 from preserve_gym.scenarios import scenario_names
 
+FEASIBLE = ("feasible", "feasible-by-load")
+"""The feasible bound is the lower one of these."""
 USUAL = ("static", "reactive", "hpa", "preserve", "preserve-up-only")
 
 
@@ -47,7 +49,7 @@ def autoscalers() -> tuple[str, ...]:
 SUITES: dict[str, Suite] = {
     "quick": Suite(),
     "benchmark": Suite(
-        scenario_names(), autoscalers(), seeds=8, tuned=True, default_seeds=2, only_tuned=("feasible",)
+        scenario_names(), autoscalers(), seeds=8, tuned=True, default_seeds=2, only_tuned=FEASIBLE
     ),
     "week": Suite(("chat-week", "code-week", "flash-crowd", "recurring-surges")),
 }

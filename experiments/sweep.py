@@ -135,7 +135,7 @@ def _tasks(options: Options) -> list[Task]:
             config = TrainingConfig(
                 env_id=ENV_ID,
                 algorithm=options.algo,
-                scenario=source,
+                scenarios=(source,),
                 seed=seed,
                 target=options.target,
                 validation_seeds=options.validation_seeds,
@@ -189,7 +189,7 @@ def open_log(folder: Path) -> Any:
 def _row(task: Task) -> dict[str, Any]:
     card = load_card(task.folder / "model")
     return {
-        "scenario": card["scenario"],
+        "scenario": ", ".join(card["scenarios"]),
         "algorithm": card["algorithm"],
         "seed": card["training"]["seed"],
         "gpu_hours": card["validation"]["gpu_hours"],

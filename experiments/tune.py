@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from baselines import POLICIES
+from baselines.policy_name import LEARNED, is_learned
 from baselines.tuned import FOLDER as TABLES
 from experiments.backend import BACKENDS, Pool, check_address, opened
-from experiments.suites import autoscalers
+from experiments.suites import FEASIBLE, autoscalers
 from experiments.tables import plain_console
 from experiments.tune_choice import Front, make_front, text_of, write_table
 from experiments.tune_grid import Parameters, coarse, fine
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def tunable() -> tuple[str, ...]:
     """What is tuned by default: the autoscalers that have something to tune, and the feasible bound."""
-    return tuple(name for name in (*autoscalers(), "feasible") if POLICIES[name].tuned_over)
+    return tuple(name for name in (*autoscalers(), *FEASIBLE) if POLICIES[name].tuned_over)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -140,10 +141,10 @@ def _check(options: Options) -> dict[str, Scenario]:
         raise InputError(f"--scenario: expected some of {', '.join(scenario_names())}, got none")
     known = [name for name, entry in POLICIES.items() if entry.tuned_over]
     for name in options.policies:
-        if name not in known:
+        if name not in known and not (is_learned(name) and Path(name).name == name):
             raise InputError(
-                f"--policies: expected some of {', '.join(known)}, which have something to tune, got {name!r}"
-                f"{did_you_mean(name, known)}"
+                f"--policies: expected some of {', '.join((*known, *LEARNED))}, a model of agents/models, "
+                f"which have something to tune, got {name!r}{did_you_mean(name, (*known, *LEARNED))}"
             )
     forecaster = options.forecaster
     if forecaster is not None and forecaster not in FORECASTERS:

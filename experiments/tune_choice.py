@@ -72,7 +72,10 @@ def write_table(path: Path, scenario: str, fronts: Sequence[Front]) -> None:
         before = pd.read_csv(path)
         table = pd.concat([before[~before["policy"].isin(table["policy"])], table])
     place = {name: k for k, name in enumerate(POLICIES)}
-    table = table.sort_values("policy", key=lambda names: names.map(place), kind="stable")
+    last = len(place)  # those that are no part of the registry
+    table = table.sort_values(
+        "policy", key=lambda names: names.map(lambda name: place.get(name, last)), kind="stable"
+    )
     with replacing(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
 

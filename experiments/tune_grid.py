@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from baselines import POLICIES
+from baselines import Entry, entry_of
 
 Parameters = Mapping[str, float]
 
@@ -18,7 +18,7 @@ _BEYOND = 3.0  # times the last value that was tried
 
 def defaults_of(policy: str) -> dict[str, float]:
     """The defaults of what an autoscaler is tuned over, where it has some."""
-    entry = POLICIES[policy]
+    entry = _entry(policy)
     defaults = {f.name: f.default for f in fields(entry.policy)} | getattr(entry.make, "keywords", {})
     return {name: defaults[name] for name in entry.tuned_over}
 
@@ -28,7 +28,7 @@ def coarse(policy: str) -> list[Parameters]:
 
     All values of it if they are integers, between which there is nothing to find.
     """
-    tuned_over = POLICIES[policy].tuned_over
+    tuned_over = _entry(policy).tuned_over
     first, *_ = tuned_over
     values = tuned_over[first]
     if not _whole(values):
@@ -57,7 +57,7 @@ def fine(
         costs: of each, GPU-hours.
         target: attainment to meet.
     """
-    tuned_over = POLICIES[policy].tuned_over
+    tuned_over = _entry(policy).tuned_over
     first, *others = tuned_over
     if _whole(tuned_over[first]):
         return []
@@ -79,6 +79,12 @@ def fine(
         played = coarse(policy)
         return [one for one in all_of(tuned_over) if one not in played]
     return [{**tried[best], first: float(f"{x:.{_DIGITS}g}")} for x in values]
+
+
+def _entry(policy: str) -> Entry:
+    entry = entry_of(policy)
+    assert entry is not None
+    return entry
 
 
 def _whole(values: Sequence[float]) -> bool:

@@ -23,10 +23,17 @@ PROFILE = InstanceProfile(
     unloaded_e2e_s=5.0,
 )
 WINDOW_S = 600.0
+RATES_KNOWN = {
+    "needs": np.full(4000, 2.0),
+    "needs_now": np.full(4000, 2.0),
+    "needs_from_s": 0.0,
+    "needs_bin_s": 5.0,
+}
 NEEDED: dict[str, dict[str, Any]] = {
     "static": {"instances": 2},
     "time-of-day": {"schedule": (2.0,)},
-    "feasible": {"needs": np.full(4000, 2.0), "needs_from_s": 0.0, "needs_bin_s": 5.0},
+    "feasible": RATES_KNOWN,
+    "feasible-by-load": RATES_KNOWN,
     "best-static": {"instances": 2},
     "hindsight": {"starts_s": (0.0,), "targets": ((2,),)},
 }

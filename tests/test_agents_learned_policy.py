@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -22,6 +23,7 @@ from agents.saved_model import MODELS, SavedModel, load_model
 from agents.scaling_control import MarginControl
 from agents.training import TrainingConfig
 from baselines import Corr, make_fitted_policy, make_policy
+from experiments import tune
 from experiments.run import main
 from preserve_gym.config import ClusterConfig, WorkloadConfig
 from preserve_gym.envs.scale_observation import ScaleObservation
@@ -69,12 +71,12 @@ def save(folder: Path, bias: tuple[float, ...], scale: float, scenario: str = "c
     arrays = dense_arrays([hidden, (scale * rng.normal(0.0, 1.0, (5, 16)), np.array(bias))])
     card = {
         "algorithm": "ppo",
-        "scenario": scenario,
+        "scenarios": [scenario],
         "layout": {"env_id": "preserve/Autoscale-v0", "control": "margin", "features": list(features)},
         "network": {"activation": "tanh", "head": "argmax", "actions": 5, "masked": False},
         "router": "preserve",
         "violation_weight": 3.0,
-        "validation": {"target": 0.99, "gpu_hours": 10.0, "front": []},
+        "validation": {"target": 0.99, "gpu_hours": 10.0, "fronts": {}},
         "training": {},
     }
     SavedModel(folder.name, card, Network(arrays, "tanh", "argmax", 5)).save(folder)
@@ -140,7 +142,8 @@ def test_a_command_plays_a_model_by_its_folder(
     model = load_model(lively)
     points = [(1.0, 0.97, 8.0), (4.0, 0.995, 12.0)]
     names = ("violation_weight", "attainment", "gpu_hours")
-    model.card["validation"]["front"] = [dict(zip(names, point, strict=True)) for point in points]
+    front = [dict(zip(names, point, strict=True)) for point in points]
+    model.card["validation"]["fronts"] = {"hour": front}
     model.save(tmp_path / "training" / "model")
     path = tmp_path / "hour.yaml"
     path.write_text(SCENARIO, encoding="utf-8")
@@ -294,18 +297,44 @@ def test_a_model_is_found_by_the_traffic_it_was_trained_on(
         make_fitted_policy("dqn", CLUSTER, workload)
 
 
+@pytest.mark.slow
+def test_its_dial_is_tuned_as_the_margins_of_heuristics_are(
+    tmp_path: Path, workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.learned_policy.MODELS", tmp_path / "models")
+    scenario = tmp_path / "hour.yaml"
+    scenario.write_text(SCENARIO, encoding="utf-8")
+    save(tmp_path / "models" / "ppo-hour", (0.0,) * 5, 1.0, str(scenario))
+    command = ["--scenario", str(scenario), "--policies", "ppo", "rate", "ppo-hour"]
+    assert tune.main([*command, "--out", str(tmp_path / "out"), "--tables", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "hour.csv")
+    assert table["policy"].value_counts().to_dict() == {"rate": 16, "ppo": 16, "ppo-hour": 16}
+    assert table["policy"].iloc[0] == "rate"  # the registry's come first
+    ppo, hour = (table[table["policy"] == name].drop(columns="policy") for name in ("ppo", "ppo-hour"))
+    assert ppo.to_numpy().tolist() == hour.to_numpy().tolist()
+    assert ppo["gpu_hours"].nunique() > 1
+    # And it plays with what was chosen.
+    monkeypatch.setattr("baselines.tuned.FOLDER", tmp_path)
+    monkeypatch.setattr("baselines.scenario_of", lambda *_: load_scenario(scenario))
+    policy: Any = make_fitted_policy("ppo-tuned", CLUSTER, workload)
+    chosen = ppo.loc[ppo["chosen"], "parameters"].item()
+    assert (policy.name, policy.model) == ("ppo-tuned", "ppo-hour")
+    assert f"violation_weight={policy.violation_weight:.6g}" == chosen
+
+
 @pytest.mark.parametrize(
     "folder", sorted(path.parent for path in MODELS.glob("*/card.yaml")), ids=lambda f: f.name
 )
 def test_every_model_of_the_repository_loads_and_says_what_it_is(folder: Path) -> None:
     model = load_model(folder)
-    scenario = load_scenario(model.card["scenario"])
-    layout = ScaleObservation("flat", scenario.cluster, scenario.workload)
-    assert set(layout.feature_names) <= set(model.layout["features"])
     validation = model.card["validation"]
-    assert len(validation["front"]) >= 6
+    for name in model.card["scenarios"]:
+        scenario = load_scenario(name)
+        layout = ScaleObservation("flat", scenario.cluster, scenario.workload)
+        assert set(layout.feature_names) <= set(model.layout["features"])
+        assert len(validation["fronts"][name]) >= 6
     assert validation["gpu_hours"] is not None
     assert model.card["violation_weight"] > 0
     # What --reproduce starts from.
     config = TrainingConfig.from_mapping(model.card["training"], folder.name)
-    assert (config.algorithm, config.scenario) == (model.card["algorithm"], scenario.name)
+    assert (config.algorithm, list(config.scenarios)) == (model.card["algorithm"], model.card["scenarios"])

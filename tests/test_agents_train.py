@@ -29,7 +29,9 @@ from agents.saved_model import load_model
 from agents.sb3_vec_env import SB3VecEnv
 from agents.scaling_control import CONTROLS, make_control, site_of
 from agents.train import main
+from baselines import make_fitted_policy
 from preserve_gym import InputError, Workload, WorkloadConfig
+from preserve_gym.scenarios import load_scenario
 from tests.pages import DOCS, table_of
 
 ENV_ID = "preserve/Autoscale-v0"
@@ -96,13 +98,81 @@ def test_a_training_saves_everything(
     }  # fmt: skip
     model = load_model(out / "model")
     card = model.card
-    assert (card["algorithm"], card["scenario"], card["training"]["seed"]) == ("ppo", "small", 0)
+    assert (card["algorithm"], card["scenarios"], card["training"]["seed"]) == ("ppo", ["small"], 0)
     assert card["layout"]["features"][-1] == "hour_cos"
-    assert len(card["validation"]["front"]) == 9
+    assert len(card["validation"]["fronts"]["small"]) == 9
     assert card["steps"] in (512, 1024)
     assert card["wall_s"] > 0
     assert "chosen for 99.00%" in capsys.readouterr().out
     assert len((out / "evaluations.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
+
+
+@pytest.mark.slow
+def test_one_model_learns_several_scenarios_and_variants(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "large.yaml"
+    other.write_text(SCENARIO.replace("max_instances: 4", "max_instances: 9, min_instances: 2"))
+    made: list[Any] = []
+    make_vec = gym.make_vec
+    monkeypatch.setattr(
+        gym, "make_vec", lambda *given, **options: made.append(options) or make_vec(*given, **options)
+    )
+    variants = [
+        "--cold-start-scales",
+        "0.5",
+        "2",
+        "--rate-scales",
+        "1",
+        "2",
+        "--forecasters",
+        "naive",
+        "oracle",
+    ]
+    options = ["--scenario", scenario, str(other), "--steps", "1024", "--validation-seeds", "0", *variants]
+    out = tmp_path / "out"
+    assert main([*options, "--out", str(out)]) == 2
+    assert "expected at least one for each of 16 variants, got 8" in capsys.readouterr().err
+    single = yaml.safe_load((tmp_path / "hyperparameters" / "ppo.yaml").read_text(encoding="utf-8"))
+    single[ENV_ID]["workload_seeds"] = [0]
+    (tmp_path / "hyperparameters" / "ppo.yaml").write_text(yaml.safe_dump(single), encoding="utf-8")
+    made.clear()
+    assert main([*options, "--out", str(out), "--evaluations", "1"]) == 0
+    training = [options for options in made if "num_envs" in options and "reward" in options]
+    found = [
+        (
+            options["cluster"].max_instances,
+            options["workload"].config.rate_scale,
+            options["cluster"].mean_cold_start_s,
+            options["workload"].config.forecaster,
+            options["workload"].config.split,
+            options["num_envs"],
+        )
+        for options in training
+    ]
+    assert found == [
+        (4, 0.3, 23.5, "naive", "train", 1),
+        (4, 0.3, 94.0, "oracle", "train", 1),
+        (4, 0.6, 23.5, "naive", "train", 1),
+        (4, 0.6, 94.0, "oracle", "train", 1),
+        (9, 0.3, 23.5, "naive", "train", 1),
+        (9, 0.3, 94.0, "oracle", "train", 1),
+        (9, 0.6, 23.5, "naive", "train", 1),
+        (9, 0.6, 94.0, "oracle", "train", 1),
+    ]
+    card = load_model(out / "model").card
+    assert card["scenarios"] == ["small", "large"]
+    fronts = card["validation"]["fronts"]
+    assert {name: len(front) for name, front in fronts.items()} == {"small": 9, "large": 9}
+    # The larger one keeps two instances at least; and none is left out of what is chosen by.
+    assert min(point["gpu_hours"] for point in fronts["large"]) >= 2 * 300 / 3600
+    points = {name: [FrontPoint(**point) for point in front] for name, front in fronts.items()}
+    hours = [gpu_hours_at(front, 0.99) for front in points.values()]
+    assert card["validation"]["gpu_hours"] == pytest.approx(np.prod(hours) ** 0.5, abs=2e-3)
+    for path in (scenario, str(other)):
+        made_of = load_scenario(path)
+        policy = make_fitted_policy(str(out / "model"), made_of.cluster, made_of.make_workload("validation"))
+        assert policy.name == "out"
 
 
 @pytest.mark.slow
@@ -138,7 +208,7 @@ def test_ctrl_c_saves_and_resume_goes_on(
     assert any((values.numpy() != after[name].numpy()).any() for name, values in before.items())
     # 79 vector steps before, and the rest of 1024 after, in whole rollouts of 256.
     lines = (out / "evaluations.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[-1].startswith(f"{79 * 8 + 2 * 256},")
+    assert lines[-1].startswith(f"small,{79 * 8 + 2 * 256},")
 
 
 def test_a_checkpoint_restores_weights_optimiser_counts_and_random_numbers(tmp_path: Path) -> None:
@@ -261,6 +331,8 @@ def test_the_weight_is_chosen_between_the_points_of_a_front() -> None:
         (["--env", "preserve/Autoscale-v9"], "--env: expected one of preserve/Autoscale-v0"),
         (["--scenario", "chat-weak"], "did you mean chat-week?"),
         (["--steps", "0"], "--steps: expected an integer >= 1, got 0"),
+        (["--rate-scales", "0"], "--rate-scales: expected numbers in [0.01, 100], at least one, got (0.0,)"),
+        (["--forecasters", "naiv"], "did you mean naive?"),
         (["--target", "1.5"], "--target: expected a share in (0, 1), got 1.5"),
         (["--control", "margn"], "control: expected one of delta, margin"),
         (["--algo", "sac", "--control", "margin"], "SAC expects actions that are numbers"),

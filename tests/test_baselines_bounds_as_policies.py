@@ -33,8 +33,7 @@ class TestFeasible:
         assert need.tolist() == pytest.approx([1.0, 4.0, 4.0, 4.0, 1.0, 2.0])
 
     def test_law(self) -> None:
-        needs = np.array([1.0, 2.4, 0.6])
-        policy = Feasible(CLUSTER, PROFILE, headroom=1.5, needs=needs, needs_from_s=600.0, needs_bin_s=5.0)
+        policy = self.make([1.0, 2.4, 0.6], headroom=1.5)
         state = policy.initial_state()
         targets = []
         for time_s in (600.0, 605.0, 610.0):
@@ -44,6 +43,27 @@ class TestFeasible:
         assert state.highest() == 4  # down to the highest of 60 s
         with pytest.raises(InputError, match=r"Feasible.needs: expected a time from 600 to 615 s"):
             policy.decide({"time_s": 615.0}, policy.initial_state())
+
+    @staticmethod
+    def make(needs: list[float], **parameters: float) -> Feasible:
+        known = {"needs": np.array(needs), "needs_now": np.array(needs)}
+        return Feasible(CLUSTER, PROFILE, needs_from_s=600.0, needs_bin_s=5.0, **known, **parameters)
+
+    def test_what_is_held_corrects_the_need(self) -> None:
+        # At its profiled load an instance holds 20 requests of 500 prompt tokens and half of 100 others.
+        full = 20 * 550 / CLUSTER.instance.kv_tokens
+        held = np.zeros(CLUSTER.max_instances)
+        held[:2] = 2.0 * full  # 4 times what a need of 1 holds
+        obs = {**observe(time_s=600.0, ready=2), "kv_use": held}
+        targets = {}
+        for weight in (0.0, 0.5, 1.0):
+            policy = self.make([1.0], headroom=1.5, load_weight=weight)
+            targets[weight] = policy.decide(obs, policy.initial_state())
+        assert targets == {0.0: 2, 0.5: 3, 1.0: 6}
+        quiet = self.make([0.0], load_weight=0.5)
+        assert quiet.decide(obs, quiet.initial_state()) == 1
+        with pytest.raises(InputError, match=r"Feasible.load_weight: expected a number in \[0, 1\], got 2"):
+            self.make([1.0], load_weight=2.0)
 
     def test_it_is_fitted_to_what_the_workload_is_drawn_from(self) -> None:
         workload = Workload(WorkloadConfig(**GENERATED))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import baselines.tuned
-from baselines import POLICIES, make_fitted_policy
+from baselines import entry_of, make_fitted_policy
 from experiments import tune_points
 from experiments.evaluate import play_windows
 from experiments.totals import Totals, play_totals
@@ -150,12 +150,14 @@ def test_everyone_has_the_same_budget_and_the_default_is_in_it() -> None:
     assert not {"hindsight", "best-static", "preserve-oracle"} & set(names)
     for name in names:
         tried = coarse(name)
-        assert len(tried) == (16 if name == "static" else 8)
-        assert sum(is_default(name, parameters) for parameters in tried) == (name != "static")
-        # Wherever the target is met, the rest is 8 others.
-        for attained in ([1.0] * 8, [0.5] * 8, [float(k >= 4) for k in range(8)]):
-            more = [] if name == "static" else fine(name, tried, attained, list(range(8)), 0.99)
-            assert len(more) == (0 if name == "static" else 8)
+        count = 16 if name == "static" else 8
+        assert len(tried) == count
+        defaults = sum(is_default(name, parameters) for parameters in tried)
+        assert defaults == (name not in ("static", "feasible-by-load"))
+        # Wherever the target is met, the rest is as many others.
+        for attained in ([1.0] * count, [0.5] * count, [float(k >= 4) for k in range(count)]):
+            more = [] if name == "static" else fine(name, tried, attained, list(range(count)), 0.99)
+            assert len(more) == (0 if name == "static" else count)
             assert all(one not in tried for one in more)
     assert is_default("preserve-up-only", {"headroom": 1.0, "lead_s": 0.0})
 
@@ -234,7 +236,9 @@ def test_committed_parameters_are_taken() -> None:
         table = pd.read_csv(path)
         assert table.groupby("policy")["chosen"].sum().eq(1).all()
         for policy in table["policy"].unique():
-            tuned_over = POLICIES[policy].tuned_over
+            entry = entry_of(policy)
+            assert entry is not None
+            tuned_over = entry.tuned_over
             chosen = baselines.tuned.tuned_parameters(f"{policy}-tuned", path.stem)
             assert set(chosen) == set(tuned_over)
             for parameter, value in chosen.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,17 @@ ALGORITHMS: dict[str, Algorithm] = {
     "sac": Algorithm("stable_baselines3", "SAC", head="squashed"),
 }
 
-START_BIAS = (-1.5, 0.0, 1.0, 0.0, -1.5)
-"""Of PPO's last layer: at first margin or target are mostly left alone, so exploration is a slow walk."""
+_DISCRETE = ("DQN", "QRDQN", "MaskablePPO")
 _LEAST_RATE = 0.02  # of the learning rate, where it falls
 
 
-def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, seed: int) -> Any:
+def make_learner(
+    algorithm: Algorithm, parameters: Hyperparameters, envs: Any, seed: int, start: Sequence[float] = ()
+) -> Any:
     """A learner that has not learned yet.
+
+    Args:
+        start: biases of PPO's last layer; none: as they are drawn.
 
     Raises:
         InputError: if the algorithm does not take the actions of the control, or a setting, or is missing.
@@ -59,15 +63,16 @@ def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, s
     import torch
 
     discrete = hasattr(envs.action_space, "n")
-    if (algorithm.learner == "SAC") == discrete or (algorithm.learner in ("DQN", "QRDQN") and not discrete):
-        kind = "numbers" if algorithm.learner == "SAC" else "discrete ones"
+    wants_numbers, wants_discrete = algorithm.learner == "SAC", algorithm.learner in _DISCRETE
+    if (wants_numbers and discrete) or (wants_discrete and not discrete):
+        kind = "numbers" if wants_numbers else "discrete ones"
         raise InputError(
             f"control {parameters.control!r}: {algorithm.learner} expects actions that are {kind}"
         )
     settings = dict(parameters.settings)
     if parameters.learning_rate_falls:
         settings["learning_rate"] = _falling(float(settings["learning_rate"]))
-    policy: dict[str, Any] = {"net_arch": list(parameters.hidden)}
+    policy: dict[str, Any] = {"net_arch": list(parameters.hidden), **settings.pop("policy_kwargs", {})}
     if parameters.lstm:
         policy["lstm_hidden_size"] = parameters.lstm
     try:
@@ -78,9 +83,9 @@ def make_learner(algorithm: Algorithm, parameters: Hyperparameters, envs: Any, s
         model = learner(algorithm.policy, envs, policy_kwargs=policy, seed=seed, device="cpu", **settings)
     except TypeError as error:
         raise InputError(f"settings of {algorithm.learner}: {error}") from None
-    if algorithm.is_ppo and discrete and len(START_BIAS) == envs.action_space.n:
+    if algorithm.is_ppo and start:
         with torch.no_grad():
-            model.policy.action_net.bias[:] = torch.tensor(START_BIAS)
+            model.policy.action_net.bias[:] = torch.tensor(start)
     return model
 
 

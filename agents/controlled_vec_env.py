@@ -17,7 +17,7 @@ _MASKS = "action_masks"
 
 
 class ControlledVecEnv(VecEnvWrapper):
-    """What a learner sees of ``preserve/Autoscale-v0`` through a control; episodes begin at random margins.
+    """What a learner sees of environments through a control; episodes begin at random margins.
 
     Args:
         envs: the environments, with the ``action_mode`` of the control.
@@ -55,8 +55,7 @@ class ControlledVecEnv(VecEnvWrapper):
             last = observations.copy()
             for i in ended:
                 last[i] = infos[i]["terminal_observation"]
-            memory = Memory(self._memory.log_margin.copy(), self._memory.needs.copy())
-            seen = self.control.observe(last, memory)
+            seen = self.control.observe(last, self._memory.copy())
             for i in ended:
                 infos[i]["terminal_observation"] = seen[i]
             self.control.restart(self._memory, ended, self._rng)

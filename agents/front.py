@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agents.network import Network
 from agents.scaling_control import CONTROLS, make_control, site_of
-from preserve_gym.envs.autoscale import AutoscaleVectorEnv
+from preserve_gym.envs.vector import TaskVectorEnv
 from preserve_gym.workload import Workload
 
 
@@ -52,7 +52,7 @@ def measure_front(
     Args:
         network: of the model.
         control_name: its control.
-        options: of the environments, ``cluster`` among them, but for workload, action mode and weight.
+        options: of the environments, ``cluster`` among them, but for workload and violation weight.
         workloads: those whose windows are played.
         weights: violation weights that the model observes.
     """
@@ -77,15 +77,14 @@ def _play(
     starts_s = workload.evaluation_windows
     pairs = [(k, float(start_s)) for k in range(len(weights)) for start_s in starts_s]
     envs = gym.make_vec(
-        "preserve/Autoscale-v0",
+        CONTROLS[control_name].env_id,
         num_envs=len(pairs),
         autoreset_mode="SAME_STEP",
         num_threads=1,
         workload=workload,
-        action_mode=CONTROLS[control_name].action_mode,
         **options,
     )
-    assert isinstance(envs, AutoscaleVectorEnv)
+    assert isinstance(envs, TaskVectorEnv)
     control = make_control(control_name, site_of(envs))
     figures, state, memory = np.zeros((len(weights), 3)), None, control.begin(len(pairs))
     begins = [{"start_s": start_s, "violation_weight": float(weights[k])} for k, start_s in pairs]

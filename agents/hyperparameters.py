@@ -30,7 +30,7 @@ class Hyperparameters:
         lstm: units of the LSTM before them; 0: none.
         router: that the fleet works with.
         learning_rate_falls: linearly, to a fiftieth.
-        settings: of the algorithm's class.
+        settings: of the algorithm's class; ``policy_kwargs`` adds to those of its policy.
     """
 
     control: str

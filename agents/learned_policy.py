@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from agents.front import FrontPoint, mean_hours, weight_for
 from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
-from agents.scaling_control import Control, Memory, Site, make_control
+from agents.scaling_control import CONTROLS, Control, Memory, Site, make_control
 from baselines.base import Autoscaler, Observation
 from baselines.policy_name import LEARNED
 from baselines.tuned import split_target
 from preserve_gym.config import WorkloadConfig
+from preserve_gym.envs.scale_action import JOINT
 from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
@@ -67,10 +68,14 @@ class Learned(Autoscaler):
         super().__post_init__()
         if self.router is None:
             object.__setattr__(self, "router", self.saved.card["router"])
+        elif self.control.action_mode == JOINT:
+            raise InputError(
+                f"{self.name}.router: expected None, as the model routes itself, got {self.router!r}"
+            )
         if self.violation_weight is None:
             object.__setattr__(self, "violation_weight", self._weight())
         self._check("violation_weight", "a number in [0, 1e9]", lambda value: 0.0 <= value <= 1e9)
-        self.saved.check_layout(self.control.feature_names)
+        self.saved.check_layout(self.control.env_id, self.control.feature_names)
 
     def _weight(self) -> float:
         card = self.saved.card
@@ -95,17 +100,26 @@ class Learned(Autoscaler):
     def control(self) -> Control:
         """What the model sees of the environment, and what its actions mean."""
         workload = WorkloadConfig(forecast_windows=self.forecast_windows)
-        layout = ScaleObservation("flat", self.cluster, workload)
+        name = self.saved.layout["control"]
+        joint = name in CONTROLS and CONTROLS[name].action_mode == JOINT
+        layout = ScaleObservation("flat", self.cluster, workload, joint)
         low, high = self.cluster.min_instances, self.cluster.max_instances
         site = Site(layout.feature_names, layout.low, layout.high, low, high)
-        return make_control(self.saved.layout["control"], site)
+        return make_control(name, site)
+
+    @property
+    def env_id(self) -> str:
+        """Of the environment that it plays in."""
+        return self.control.env_id
 
     def env_options(self) -> dict[str, Any]:
         """The options of the environment that it belongs to, but for the workload."""
+        general = super().env_options()
+        del general["router"], general["action_mode"]
         return {
-            **super().env_options(),
+            **general,
+            **self.control.env_options(self.router),
             "obs_mode": "flat",
-            "action_mode": self.control.action_mode,
             "reward": {"violation_weight": self.violation_weight},
         }
 

@@ -45,21 +45,22 @@ class SavedModel:
         layout: dict[str, Any] = self.card["layout"]
         return layout
 
-    def check_layout(self, features: Sequence[str]) -> None:
+    def check_layout(self, env_id: str, features: Sequence[str]) -> None:
         """Refuse another layout.
 
         Args:
-            features: those that the environment and the model's control give.
+            env_id: of the environment.
+            features: those that it and the model's control give.
 
         Raises:
             InputError: naming both layouts.
         """
         own, given = list(self.layout["features"]), list(features)
-        if self.layout["env_id"] == ENV_ID and own == given:
+        if self.layout["env_id"] == env_id and own == given:
             return
         own_id = self.layout["env_id"]
         message = f"model {self.name!r}: it was trained for {_layout_text(own_id, own, given)}, but is given "
-        raise InputError(message + _layout_text(ENV_ID, given, own))
+        raise InputError(message + _layout_text(env_id, given, own))
 
     def save(self, folder: Path) -> None:
         """Write it to a folder, which is made if missing."""

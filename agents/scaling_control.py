@@ -1,20 +1,26 @@
-"""What a model sees of ``preserve/Autoscale-v0`` and what its actions mean there."""
+"""What a model sees of the environments that scale, and what its actions mean there."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from preserve_gym.envs.scale_action import MAX_DELTA
+from preserve_gym.envs.scale_action import JOINT, MAX_DELTA
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.vector import TaskVectorEnv
 from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.sim.state import ROUTER_WEIGHTS
+
+AUTOSCALE, CLUSTER = "preserve/Autoscale-v0", "preserve/Cluster-v0"
+_SLOW_WALK = (-1.5, 0.0, 1.0, 0.0, -1.5)
+"""Margin or target are mostly left alone at first, so exploration is a slow walk."""
+_EIGHTHS = 4.0  # of a weight in [0, 1], in steps of a number in [-1, 1]
 
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -28,10 +34,16 @@ class Memory:
         log_margin: logarithm of the margin in force, float64[n].
         needs: corrected need of the last decisions over ``max_instances``, the present one last,
             float64[n, ``MarginControl.WINDOW``]; 0 before an episode began.
+        targets: instances starting or ready, float64[n], for the control that needs to know.
     """
 
     log_margin: F8
     needs: F8
+    targets: F8 = field(default_factory=lambda: np.zeros(0))
+
+    def copy(self) -> Memory:
+        """Apart from this one."""
+        return Memory(self.log_margin.copy(), self.needs.copy(), self.targets.copy())
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,12 @@ class Control(ABC):
         feature_names: of what the model sees, float32 within ``low`` and ``high``.
     """
 
+    env_id: ClassVar[str] = AUTOSCALE
+    """Of the environment."""
     action_mode: ClassVar[str]
     """Of the environment."""
+    start: ClassVar[tuple[float, ...]] = ()
+    """Biases of PPO's last layer before it has learned; none: as they are drawn."""
     gradual: ClassVar[bool] = False
     """Whether a fraction between two discrete actions means something."""
 
@@ -71,6 +87,11 @@ class Control(ABC):
         self.feature_names = site.feature_names
         self.low, self.high = site.low, site.high
         self.space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    @classmethod
+    def env_options(cls, router: str) -> dict[str, Any]:
+        """The options of the environment that belong to it."""
+        return {"action_mode": cls.action_mode, "router": router}
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -119,6 +140,7 @@ class DeltaControl(Control):
     """The model changes the target by -2 to +2: ``action_mode="delta"``."""
 
     action_mode = "delta"
+    start = _SLOW_WALK
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -151,6 +173,7 @@ class MarginControl(Control):
     """
 
     action_mode = "target"
+    start: ClassVar[tuple[float, ...]] = _SLOW_WALK
     gradual = True
     STEP = 0.05
     """Change of the logarithm of the margin."""
@@ -219,12 +242,18 @@ class MarginControl(Control):
     def act(self, actions: NDArray[Any], memory: Memory) -> F4:
         """Targets, as ``action_mode="target"`` has them."""
         low, high = self.site.min_instances, self.site.max_instances
-        changed = memory.log_margin + self.STEP * self._steps(actions)
-        memory.log_margin = np.clip(changed, np.log(self.LOWEST), np.log(self.HIGHEST))
-        wanted = np.exp(memory.log_margin) * memory.needs.max(axis=1) * high
-        targets = np.clip(np.ceil(wanted - 1e-9), low, high)
+        targets = self._move(self._steps(actions), memory)
         actions = 2.0 * (targets - low) / np.maximum(high - low, 1) - 1.0
         return actions.astype(np.float32)[:, None]
+
+    def _move(self, steps: NDArray[Any], memory: Memory) -> F8:
+        """Move the margin; the targets that it then gives."""
+        low, high = self.site.min_instances, self.site.max_instances
+        changed = memory.log_margin + self.STEP * steps
+        memory.log_margin = np.clip(changed, np.log(self.LOWEST), np.log(self.HIGHEST))
+        wanted = np.exp(memory.log_margin) * memory.needs.max(axis=1) * high
+        targets: F8 = np.clip(np.ceil(wanted - 1e-9), low, high)
+        return targets
 
     def _steps(self, actions: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(actions) - MAX_DELTA
@@ -232,6 +261,8 @@ class MarginControl(Control):
 
 class SmoothMarginControl(MarginControl):
     """The same with one number in [-1, 1]: the margin changes by that many times two steps."""
+
+    start: ClassVar[tuple[float, ...]] = ()
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -241,8 +272,50 @@ class SmoothMarginControl(MarginControl):
         return MAX_DELTA * np.clip(np.asarray(actions, np.float64)[:, 0], -1.0, 1.0)
 
 
+class JointControl(SmoothMarginControl):
+    """The same and the weights of the router, in ``preserve/Cluster-v0``.
+
+    Seven numbers in [-1, 1]: the first moves the margin, the others are the router's weights, rounded to
+    eighths. The target follows the margin by at most 2 instances at a decision, as the environment has it.
+    At first the weights are about those of the router ``preserve``.
+    """
+
+    env_id = CLUSTER
+    action_mode = JOINT
+    start: ClassVar[tuple[float, ...]] = (0.0, 0.8, -0.9, 0.0, -0.9, -0.9, -0.9)
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.space = spaces.Box(-1.0, 1.0, (1 + ROUTER_WEIGHTS,), np.float32)
+
+    @classmethod
+    def env_options(cls, router: str) -> dict[str, Any]:
+        """None: the router is part of the action."""
+        return {}
+
+    def begin(self, n: int) -> Memory:
+        """The usual margin, and no need yet."""
+        memory = super().begin(n)
+        memory.targets = np.zeros(n)
+        return memory
+
+    def observe(self, observations: F4, memory: Memory) -> F4:
+        """As the margin's, with the router's weights among the features of the environment."""
+        memory.targets = np.rint(observations[:, self._target] * self.site.max_instances).astype(np.float64)
+        return super().observe(observations, memory)
+
+    def act(self, actions: NDArray[Any], memory: Memory) -> F4:
+        """Changes of the target, and weights, as ``preserve/Cluster-v0`` has them."""
+        changes = self._move(self._steps(actions), memory) - memory.targets
+        weights = np.clip(np.asarray(actions, np.float64)[:, 1:], -1.0, 1.0)
+        weights = np.rint(_EIGHTHS * (weights + 1.0)) / _EIGHTHS - 1.0
+        changes = np.clip(changes / MAX_DELTA, -1.0, 1.0)
+        return np.column_stack([changes, weights]).astype(np.float32)
+
+
 CONTROLS: dict[str, type[Control]] = {
     "delta": DeltaControl,
+    "joint": JointControl,
     "margin": MarginControl,
     "smooth-margin": SmoothMarginControl,
     "target": TargetControl,

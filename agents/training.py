@@ -22,6 +22,7 @@ from agents.network import Network
 from agents.saved_model import SavedModel, load_card, load_model
 from agents.scaling_control import CONTROLS, joined_site, make_control
 from preserve_gym.config import ClusterConfig
+from preserve_gym.envs.scale_action import JOINT
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.workload import Workload
@@ -129,7 +130,7 @@ class Training:
             # Where it stands decides the seeds of the episodes that follow.
             done = _steps_of(folder)
         self._envs = self._make_envs(config.seed, done, threads)
-        self._model = make_learner(self._algorithm, parameters, self._envs, config.seed)
+        self._model = make_learner(self._algorithm, parameters, self._envs, config.seed, self.control.start)
         if resume:
             self._restore()
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,6 +199,11 @@ class Training:
         parameters = self.config.parameters
         if parameters.control not in CONTROLS:
             raise InputError(f"control: expected one of {', '.join(CONTROLS)}, got {parameters.control!r}")
+        control = CONTROLS[parameters.control]
+        if control.env_id != self.config.env_id:
+            raise InputError(
+                f"control {parameters.control!r}: it acts in {control.env_id}, not in {self.config.env_id}"
+            )
         variants = self._variants()
         if parameters.environments < len(variants):
             raise InputError(
@@ -213,8 +219,7 @@ class Training:
                 cluster=cluster,
                 workload=workload,
                 reward={"violation_weight": parameters.violation_weights},
-                action_mode=CONTROLS[parameters.control].action_mode,
-                router=parameters.router,
+                **control.env_options(parameters.router),
             )
             for cluster, workload in variants
         ]
@@ -286,7 +291,7 @@ class Training:
             scenario.name: measure_front(
                 network,
                 parameters.control,
-                {"cluster": scenario.cluster, "router": parameters.router},
+                {"cluster": scenario.cluster, **self.control.env_options(parameters.router)},
                 self._workloads(scenario, seeds),
                 weights,
             )
@@ -317,7 +322,7 @@ class Training:
                 "actions": network.actions,
                 "masked": network.masked,
             },
-            "router": config.parameters.router,
+            "router": None if self.control.action_mode == JOINT else config.parameters.router,
             "violation_weight": round(weight_for(fronts, config.target), 3),
             "validation": {
                 "target": config.target,

@@ -19,13 +19,27 @@ from experiments.latency_histogram import Histogram
 from experiments.metrics import normalized_latency_s, tpot_s, ttft_s
 from experiments.policies import build_policy, policy_parameters, router_name
 from experiments.timeline import timeline
-from preserve_gym.envs.scale_action import target_to_action
+from preserve_gym.envs.scale_action import MAX_DELTA, target_to_action
 from preserve_gym.workload import Workload
 
 LATENCIES = {"ttft_s": ttft_s, "tpot_s": tpot_s, "normalized_latency_s": normalized_latency_s}
 """Latencies of which a cell keeps histograms."""
 
 OnShare = Callable[[Cell, float], None]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a policy decided in a window, as its record holds it.
+
+    Attributes:
+        targets: rows ``[interval, target]`` where the target changes, as ``run_lengths`` gives them.
+        weights: rows ``[interval, w0, ..., w5]`` where the weights of the router do, as ``changes_of`` gives
+            them; None: the policy does not set them.
+    """
+
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ class Piece:
         router: in place of the policies' own; None: their own.
         windows: numbers of those that are played; None: all.
         tables: what is kept of each beside its record: ``timelines``, ``intervals``, ``requests``.
-        recorded: targets to play in place of each policy's decisions, by cell and start of the window.
+        recorded: what to play in place of each policy's decisions, by cell and start of the window.
     """
 
     setting: Setting
@@ -46,7 +60,7 @@ class Piece:
     router: str | None = None
     windows: tuple[int, ...] | None = None
     tables: tuple[str, ...] = ()
-    recorded: Mapping[Cell, Mapping[float, NDArray[np.int64]]] | None = None
+    recorded: Mapping[Cell, Mapping[float, Decisions]] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,14 @@ def _window_record(result: WindowResult) -> dict[str, Any]:
             name: Histogram.of(measure(result.requests)).to_mapping() for name, measure in LATENCIES.items()
         },
         "targets": run_lengths(result.targets),
+        **({} if result.weights is None else {"router_weights": changes_of(result.weights)}),
     }
+
+
+def changes_of(weights: NDArray[np.float64]) -> list[list[float]]:
+    """Rows ``[interval, w0, ..., w5]`` of the intervals whose weights differ from those before."""
+    changed = np.append(True, (weights[1:] != weights[:-1]).any(axis=1)).nonzero()[0]
+    return [[int(k), *weights[k].tolist()] for k in changed]
 
 
 def _message(error: Exception) -> str:
@@ -165,32 +186,44 @@ def _message(error: Exception) -> str:
 
 
 class Repeated:
-    """Plays the recorded targets of a policy, in its environment and with its predictions.
+    """Plays the recorded decisions of a policy, in its environment and with its predictions.
 
     Args:
         policy: whose options, predictions and initial fleet are used; it is asked for nothing else.
-        targets: ``[interval, target]`` changes as ``run_lengths`` gives them, by start of the window.
+        decisions: by start of the window.
     """
 
-    def __init__(self, policy: Any, targets: Mapping[float, NDArray[np.int64]]) -> None:
+    def __init__(self, policy: Any, decisions: Mapping[float, Decisions]) -> None:
         self.name = policy.name
         self.forecaster, self.predictor = policy.forecaster, policy.predictor
+        self.env_id = getattr(policy, "env_id", None)
         self._policy = policy
-        self._targets = targets
+        self._decisions = decisions
         if hasattr(policy, "initial_instances"):
             self.initial_instances = policy.initial_instances
 
     def env_options(self) -> dict[str, Any]:
-        """Those of the policy, but with targets for actions."""
-        return self._policy.env_options() | {"obs_mode": "dict", "action_mode": "target"}
+        """Those of the policy, but with targets for actions where it sets nothing else."""
+        options: dict[str, Any] = self._policy.env_options() | {"obs_mode": "dict"}
+        return options | ({"action_mode": "target"} if "action_mode" in options else {})
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """The action for the recorded target."""
+        """The action for what was decided."""
         if state is None:
-            state = (self._targets[float(observation["time_s"][0])], 0)
-        changes, k = state
-        target = changes[np.searchsorted(changes[:, 0], k, side="right") - 1, 1]
+            state = (self._decisions[float(observation["time_s"][0])], 0)
+        decisions, k = state
+        (target,) = _in_force(decisions.targets, k)
+        if decisions.weights is not None:
+            change = (int(target) - float(observation["target"][0])) / MAX_DELTA
+            return np.append(change, 2.0 * _in_force(decisions.weights, k) - 1.0), (decisions, k + 1)
         cluster = self._policy.cluster
-        return target_to_action(int(target), cluster.min_instances, cluster.max_instances), (changes, k + 1)
+        action = target_to_action(int(target), cluster.min_instances, cluster.max_instances)
+        return action, (decisions, k + 1)
+
+
+def _in_force(changes: NDArray[Any], k: int) -> NDArray[Any]:
+    """What follows the interval in the last row whose interval is not after ``k``."""
+    values: NDArray[Any] = changes[np.searchsorted(changes[:, 0], k, side="right") - 1, 1:]
+    return values

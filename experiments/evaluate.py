@@ -82,6 +82,7 @@ class WindowResult:
             every one is decided, as the queues are served to the end.
         intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
         targets: instances that the policy asked for in each, int64[intervals].
+        weights: of the router in each, float64[intervals, 6]; None: the policy does not set them.
         figures: those of ``experiments.metrics.summarize``, and ``forecast_fallbacks``: forecast windows of
             the whole workload whose forecast is not the forecaster's own.
     """
@@ -92,6 +93,7 @@ class WindowResult:
     intervals: pd.DataFrame
     targets: NDArray[np.int64]
     figures: dict[str, float]
+    weights: NDArray[np.float64] | None = None
 
 
 INTERVAL_COLUMNS: dict[str, str] = {
@@ -169,9 +171,11 @@ def _play_window(
     batch = begin(workload, policy, start_s, seed)
     time_s, completed, instance_s = (list(batch.task.info).index(name) for name in _FIGURES)
     targets: list[int] = []
+    weights: list[NDArray[np.float64]] = []
     vectors, infos = [batch.physical[0].copy()], []
     for target in turns(batch, policy):
         targets.append(target)
+        weights.append(batch.weights[0].copy())
         vectors.append(batch.physical[0].copy())
         infos.append(batch.info[0].copy())
         if batch.ended[0] or len(targets) % _PROGRESS_STEPS == 0:
@@ -197,6 +201,7 @@ def _play_window(
         intervals=_intervals(columns, requests, profile, end_s),
         targets=np.array(targets, np.int64),
         figures=figures,
+        weights=np.array(weights) if batch.task.constants["sets_weights"] else None,
     )
 
 

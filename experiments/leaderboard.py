@@ -1,4 +1,4 @@
-"""``python -m experiments.leaderboard``: the benchmark's results and the pages that show them."""
+"""``python -m experiments.leaderboard``: results that are kept, and the pages that show them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from experiments.compare import bounds_of
 from experiments.equal_attainment import read_elasticities
 from experiments.forecast_worth import read_worth
 from experiments.leaderboard_page import OWN, at_target, page, score_table, short_table
+from experiments.paper_calibration import RATE_RPS
 from experiments.replacing import replacing
+from experiments.routers import RESULTS as ROUTER_RUNS
+from experiments.routers import page_table
 from experiments.run_records import RunRecords
 from experiments.summary import TARGET
 from preserve_gym.command_line import parse, status_of
@@ -93,11 +96,15 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
     bounds = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
     summary = at_target(summary, elasticities, bounds)
     worth = read_worth(TABLES, OWN, TARGET)
-    tables = {root / "README.md": short_table, root / "docs" / "environments" / "autoscale.md": score_table}
+    tables = {
+        root / "README.md": short_table(summary),
+        root / "docs" / "environments" / "autoscale.md": score_table(summary),
+        root / "docs" / "environments" / "route.md": page_table(pd.read_csv(ROUTER_RUNS), RATE_RPS),
+    }
     text = page(summary, records.episodes, records.config, FOLDER, elasticities, worth)
     return {
         root / "docs" / "benchmark.md": text + "\n",
-        **{path: _between(path, make(summary)) for path, make in tables.items()},
+        **{path: _between(path, shown) for path, shown in tables.items()},
     }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from baselines import Autoscaler
 from preserve_gym.envs.autoscale import autoscale_task
 from preserve_gym.envs.batch import EnvBatch
+from preserve_gym.envs.cluster import cluster_task
 from preserve_gym.envs.physical import Layout
 from preserve_gym.envs.scale_observation import SCALARS
 from preserve_gym.envs.scale_task import ScaleTask
@@ -18,12 +19,16 @@ from preserve_gym.envs.task import Task
 from preserve_gym.sim import Cluster
 from preserve_gym.workload import Workload
 
+Asked = tuple[int, NDArray[np.float64] | None]
+"""A number of instances, and weights of the router of shape (1, 6) where the policy sets them."""
+
 
 class Policy(Protocol):
     """What can play: the baselines, and learned policies with the signature of Stable-Baselines3.
 
-    It may also have ``initial_instances(start_s)``: how many instances are ready at the start of the window
-    that starts then; without it, as many as the forecast says.
+    Its environment is ``preserve/Autoscale-v0``, or ``preserve/Cluster-v0`` if it has an ``env_id`` that says
+    so. It may also have ``initial_instances(start_s)``: how many instances are ready at the start of the
+    window that starts then; without it, as many as the forecast says.
     """
 
     @property
@@ -39,7 +44,7 @@ class Policy(Protocol):
         """Of output lengths there; None: the workload's own."""
 
     def env_options(self) -> dict[str, Any]:
-        """Options of ``preserve/Autoscale-v0``, but for the workload."""
+        """Options of its environment, but for the workload."""
 
     def predict(
         self,
@@ -63,7 +68,8 @@ def begin(workload: Workload, policy: Policy, start_s: float, seed: int) -> EnvB
     options = policy.env_options()
     if hasattr(policy, "initial_instances"):
         options["initial_instances"] = policy.initial_instances(start_s)
-    task = autoscale_task(workload=workload, **options)
+    make_task = cluster_task if getattr(policy, "env_id", "") == "preserve/Cluster-v0" else autoscale_task
+    task = make_task(workload=workload, **options)
     batch = EnvBatch(task, 1)
     batch.begin([0], [task.begin(np.random.default_rng(seed), {"start_s": start_s})])
     return batch
@@ -77,13 +83,13 @@ def turns(batch: EnvBatch, policy: Policy) -> Iterator[int]:
     """
     ask = asked(batch, policy, batch.task)
     while not batch.ended[0]:
-        target = next(ask)
-        batch.carry_out([0], [target])
+        target, weights = next(ask)
+        batch.carry_out([0], [target], weights)
         yield target
 
 
-def asked(batch: EnvBatch, policy: Policy, task: Task) -> Iterator[int]:
-    """How many instances the policy asks for, deterministically, each time that it is asked.
+def asked(batch: EnvBatch, policy: Policy, task: Task) -> Iterator[Asked]:
+    """What the policy asks for, deterministically, each time that it is asked.
 
     Args:
         batch: the one environment, an episode of which has begun.
@@ -112,7 +118,7 @@ def _is_law(policy: Policy) -> bool:
     return isinstance(policy, Autoscaler) and type(policy).predict is Autoscaler.predict
 
 
-def _law(batch: EnvBatch, policy: Any) -> Iterator[int]:
+def _law(batch: EnvBatch, policy: Any) -> Iterator[Asked]:
     """What ``Autoscaler.predict`` would ask for, in a quarter of its time."""
     places = layout(batch).places
     scalars = {name: place.start for name, place in places.items() if name in SCALARS}
@@ -124,14 +130,14 @@ def _law(batch: EnvBatch, policy: Any) -> Iterator[int]:
         observation: dict[str, Any] = {name: now[place] for name, place in arrays.items()}
         for name, at in scalars.items():
             observation[name] = float(now[at])
-        yield round(min(max(policy.decide(observation, state), low), high))
+        yield round(min(max(policy.decide(observation, state), low), high)), None
 
 
-def _model(batch: EnvBatch, policy: Policy, task: Task) -> Iterator[int]:
+def _model(batch: EnvBatch, policy: Policy, task: Task) -> Iterator[Asked]:
     state, starts = None, np.array([True])
     while True:
         observation = task.observation(batch.state(0))
         action, state = policy.predict(observation, state, episode_start=starts, deterministic=True)
-        targets, _ = task.decode([action], batch)
+        targets, weights = task.decode([action], batch)
         starts = np.array([False])
-        yield int(targets[0])
+        yield int(targets[0]), weights

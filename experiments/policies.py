@@ -44,6 +44,9 @@ def policy_parameters(policy: Autoscaler) -> dict[str, Any]:
 
 
 def router_name(policy: Autoscaler) -> str:
-    """The name of the policy's router; of one of the user's own that of its function."""
-    router = policy.router
+    """The name of the policy's router; of one of the user's own that of its function.
+
+    ``linear`` for one that weighs for itself what a router reads.
+    """
+    router = "linear" if policy.router is None else policy.router
     return router if isinstance(router, str) else str(router.__name__)

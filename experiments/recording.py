@@ -103,7 +103,7 @@ def record(recording: Recording) -> Iterator[Recorded]:
         actions, rewards = [], []
         targets = asked(batch, policy, known_to_policy)
         while not batch.ended[0]:
-            actions.append(_action(next(targets), batch))
+            actions.append(_action(next(targets)[0], batch))
             batch.step([0], [actions[-1]])
             observations.append(batch.flat[0].copy())
             rewards.append(float(batch.rewards()[0]))

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from experiments.backend import Pool
-from experiments.cells import Piece
+from experiments.cells import Decisions, Piece
 from experiments.evaluate import Cell
 from experiments.folder import CorruptCellError, RunFolder
 from experiments.progress import CellProgress, outcome
@@ -41,7 +40,7 @@ def replay(path: Path, pool: Pool) -> int:
         records, broken = _records(folder, plan.cells)
     jobs = jobs_of(pool, plan)
     pieces = [
-        replace(piece, tables=(), recorded={cell: _targets(records[cell]) for cell in piece.cells})
+        replace(piece, tables=(), recorded={cell: _decisions(records[cell]) for cell in piece.cells})
         for piece in plan.pieces(records, jobs)
     ]
     differing = _compare(pieces, records, pool, jobs, console)
@@ -78,8 +77,14 @@ def _records(folder: RunFolder, cells: tuple[Cell, ...]) -> tuple[dict[Cell, Rec
     return records, broken
 
 
-def _targets(record: Record) -> dict[float, NDArray[np.int64]]:
-    return {window["start_s"]: np.array(window["targets"], np.int64) for window in record["windows"]}
+def _decisions(record: Record) -> dict[float, Decisions]:
+    found = {}
+    for window in record["windows"]:
+        weights = window.get("router_weights")
+        found[window["start_s"]] = Decisions(
+            np.array(window["targets"], np.int64), None if weights is None else np.array(weights, np.float64)
+        )
+    return found
 
 
 def _compare(
@@ -114,6 +119,6 @@ def _differences(recorded: Record, played: Record) -> Iterator[str]:
             one, other = was["figures"].get(name), now["figures"].get(name)
             if one != other and not (one != one and other != other):  # NaN equals NaN
                 yield f", window {now['window']}: {name} recorded {one}, played {other}"
-        for name in ("latency", "targets"):
-            if was[name] != now[name]:
+        for name in ("latency", "targets", "router_weights"):
+            if was.get(name) != now.get(name):
                 yield f", window {now['window']}: {name} differ"

@@ -39,6 +39,8 @@ class Options:
     """Scenarios, by name or file; they must have splits."""
     algo: Literal["ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac"] = "ppo"
     """Learning algorithm; its hyper-parameters are in agents/hyperparameters/."""
+    env: str = ENV_ID
+    """Id of the environment."""
     seeds: int = 5
     """Trainings of each scenario, with learner's seeds from --seed on."""
     seed: int = 0
@@ -125,7 +127,7 @@ def _tasks(options: Options) -> list[Task]:
     if options.backend not in BACKENDS:
         raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {options.backend!r}")
     check_address(options.backend, options.address)
-    parameters = load_hyperparameters(options.algo, ENV_ID)
+    parameters = load_hyperparameters(options.algo, options.env)
     changed: dict[str, Any] = {"steps": options.steps, "control": options.control}
     parameters = replace(parameters, **{name: value for name, value in changed.items() if value is not None})
     tasks = []
@@ -133,7 +135,7 @@ def _tasks(options: Options) -> list[Task]:
         name = load_scenario(source).name
         for seed in range(options.seed, options.seed + options.seeds):
             config = TrainingConfig(
-                env_id=ENV_ID,
+                env_id=options.env,
                 algorithm=options.algo,
                 scenarios=(source,),
                 seed=seed,

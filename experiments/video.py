@@ -123,7 +123,7 @@ def _play(
     if hasattr(policy, "initial_instances"):
         env_options["initial_instances"] = policy.initial_instances(start_s)
     env: Any = gym.make(
-        "preserve/Autoscale-v0",
+        getattr(policy, "env_id", "preserve/Autoscale-v0"),
         workload=workload.with_predictions(policy.forecaster, policy.predictor),
         **env_options,
         render_mode="rgb_array",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ pytest.importorskip("sb3_contrib")
 
 from sb3_contrib.common.maskable.utils import is_masking_supported
 
+import experiments.run as experiments_run
 from agents import train
 from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_learner, save_learner
 from agents.controlled_vec_env import ControlledVecEnv
@@ -239,16 +241,80 @@ def quick(name: str) -> Hyperparameters:
 def small_envs(control: str) -> ControlledVecEnv:
     workload = Workload(WorkloadConfig(horizon_s=300.0, warmup_s=60.0, rate_scale=0.3))
     vector: Any = gym.make_vec(
-        ENV_ID,
+        CONTROLS[control].env_id,
         num_envs=8,
         autoreset_mode="SAME_STEP",
         workload=workload,
         cluster={"max_instances": 4},
-        action_mode=CONTROLS[control].action_mode,
+        **CONTROLS[control].env_options("least-requests"),
     )
     envs = ControlledVecEnv(SB3VecEnv(vector), make_control(control, site_of(vector)), seed=0)
     envs.seed(0)
     return envs
+
+
+def test_joint_control_moves_the_target_and_weighs_the_router() -> None:
+    envs = small_envs("joint")
+    control = envs.control
+    assert control.feature_names[41:47] == tuple(
+        f"router_weight_{name}"
+        for name in (
+            *("queued_prefill_tokens", "KV_use", "expected_tokens"),
+            *("requests_in_flight", "requests_waiting", "anticipated_tokens"),
+        )
+    )
+    memory = control.begin(2)
+    seen = np.zeros((2, len(control.site.feature_names)), np.float32)
+    need, target = (control.site.feature_names.index(name) for name in ("corrected_need", "target"))
+    seen[:, need], seen[:, target] = (0.9, 0.4), (0.25, 0.75)  # of 4 instances
+    control.observe(seen, memory)
+    actions = np.zeros((2, 7))
+    actions[0, 1:] = (1.0, -1.0, 0.0, 0.1, -0.95, 2.0)
+    actions[1, 0] = -1.0  # two steps of 5 % down: from 1.2
+    given = control.act(actions, memory)
+    # 1.2 x 3.6 is more than 4; from 1 to 4 it takes two decisions. ceil(1.2 x e^-0.1 x 1.6) = 2, from 3.
+    assert given[:, 0].tolist() == [1.0, -0.5]
+    assert given[0, 1:].tolist() == [1.0, -1.0, 0.0, 0.0, -1.0, 1.0]
+    envs.close()
+
+
+@pytest.mark.slow
+def test_a_joint_model_plays_and_is_replayed(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load((FOLDER / "ppo.yaml").read_text(encoding="utf-8"))
+    cluster_id = "preserve/Cluster-v0"
+    values[cluster_id] |= {"environments": 8, "settings": values[cluster_id]["settings"] | QUICK["ppo"]}
+    (tmp_path / "hyperparameters" / "ppo.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    out = tmp_path / "joint"
+    assert run(scenario, out, "--env", cluster_id, "--evaluations", "1") == 0
+    model = str(out / "model")
+    with np.load(out / "model" / "weights.npz") as file:
+        arrays = dict(file)
+    arrays["weight_2"] *= 20.0  # so short a training changes little
+    np.savez(out / "model" / "weights.npz", **arrays)
+    monkeypatch.chdir(tmp_path)
+    options = ["--scenario", scenario, "--policies", model, "corr", "--jobs", "1"]
+    assert experiments_run.main([*options, "--out", "run"]) == 0
+    path = tmp_path / "run" / "cells" / "small" / "joint" / "seed0.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["error"] is None
+    assert record["router"] == "linear"
+    rows = record["windows"][0]["router_weights"]
+    assert all(len(row) == 7 and all(8 * weight == round(8 * weight) for weight in row[1:]) for row in rows)
+    assert len({tuple(row[1:]) for row in rows}) > 1
+    capsys.readouterr()
+    assert experiments_run.main(["--replay", "run"]) == 0
+    assert "2 of 2 cells replayed with equal figures" in capsys.readouterr().out
+    # The weights matter: with others the figures are others.
+    for window in record["windows"]:
+        window["router_weights"] = [[0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert experiments_run.main(["--replay", "run"]) == 1
+    assert "small, joint, seed 0" in capsys.readouterr().err
+    # It is its own router.
+    assert experiments_run.main([*options, "--router", "llumnix", "--out", "other"]) == 1
+    assert "expected None, as the model routes itself, got 'llumnix'" in capsys.readouterr().err
 
 
 def test_where_steps_may_be_fractions_the_mean_of_ppo_is_taken() -> None:
@@ -331,6 +397,7 @@ def test_the_weight_is_chosen_between_the_points_of_a_front() -> None:
         (["--env", "preserve/Autoscale-v9"], "--env: expected one of preserve/Autoscale-v0"),
         (["--scenario", "chat-weak"], "did you mean chat-week?"),
         (["--steps", "0"], "--steps: expected an integer >= 1, got 0"),
+        (["--env", "preserve/Cluster-v0", "--control", "margin"], "it acts in preserve/Autoscale-v0, not in"),
         (["--rate-scales", "0"], "--rate-scales: expected numbers in [0.01, 100], at least one, got (0.0,)"),
         (["--forecasters", "naiv"], "did you mean naive?"),
         (["--target", "1.5"], "--target: expected a share in (0, 1), got 1.5"),
@@ -418,4 +485,5 @@ def test_the_page_names_the_controls_and_the_hyper_parameters() -> None:
     assert {row[0] for row in table_of(page, "What is learned")} == set(CONTROLS)
     assert {row[0] for row in table_of(page, "Algorithms")} == {f.name for f in fields(Hyperparameters)}
     for name in ALGORITHMS:
-        assert load_hyperparameters(name, ENV_ID).control in CONTROLS
+        for env_id in yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")):
+            assert CONTROLS[load_hyperparameters(name, env_id).control].env_id == env_id

@@ -13,7 +13,7 @@ from baselines.bounds.kept import file_name
 from experiments.compare import compare, write
 from experiments.equal_attainment import elasticity, log_gpu_hours, read_elasticities
 from experiments.forecast_worth import mean_ratio, read_worth
-from experiments.leaderboard import BEGIN, END, main
+from experiments.leaderboard import BEGIN, END, ROOT, main, pages
 from experiments.rank_flips import duels
 from experiments.run_records import RunRecords
 from experiments.sanity import against_bounds
@@ -160,7 +160,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     records = RunRecords(run)
     write(records, compare(records, "preserve-tuned"))
     (run / "options.yaml").write_text("suite: benchmark\n")
-    for name in ("README.md", "docs/environments/autoscale.md"):
+    for name in ("README.md", "docs/environments/autoscale.md", "docs/environments/route.md"):
         page = tmp_path / "root" / name
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
@@ -184,6 +184,11 @@ def test_a_run_becomes_results_and_pages(made: Path) -> None:
     (made / "root" / "docs" / "benchmark.md").unlink()
     assert main(command) == 0  # from what was kept
     assert (made / "root" / "docs" / "benchmark.md").read_text() == page
+
+
+def test_the_pages_show_the_results_that_are_kept() -> None:
+    for path, text in pages(ROOT / "results" / "benchmark", ROOT).items():
+        assert path.read_text(encoding="utf-8") == text, path
 
 
 def test_pages_without_marks_are_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from baselines import ABLATIONS, POLICIES, PreServe, PreServeArtifact, make_poli
 from baselines.base import Autoscaler
 from baselines.hpa_rules import HpaRules
 from baselines.tuned import FOLDER
+from experiments.suites import FEASIBLE
 from tests.baseline_observations import CLUSTER, NEEDED, PROFILE
 from tests.pages import ROOT, table_of, tables_of
 
@@ -58,13 +59,16 @@ def test_the_feasible_bound_stands_beside_the_cheapest_that_was_tuned() -> None:
     for path in sorted(FOLDER.glob("*.csv")):
         table = pd.read_csv(path)
         chosen = table[table["chosen"]].set_index("policy")
-        if "feasible" not in chosen.index:
+        both = chosen.index.intersection(FEASIBLE)
+        if not len(both):
             assert path.stem not in rows
             continue
-        others = chosen.drop("feasible")
+        better = chosen.loc[both, "gpu_hours"].idxmin()
+        others = chosen.drop(both)
         best = others[others["attainment"] >= 0.99]["gpu_hours"].idxmin()
-        bound, other = chosen.loc["feasible"], chosen.loc[best]
+        bound, other = chosen.loc[better], chosen.loc[best]
         assert rows.pop(path.stem) == [
+            str(better),
             bound["parameters"].removeprefix("headroom="),
             f"{100 * bound['attainment']:.2f}",
             f"{bound['gpu_hours']:.1f}",

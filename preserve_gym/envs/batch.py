@@ -49,6 +49,7 @@ class EnvBatch:
         physical, flat, info: what the last turn of each gave, float64[n, P], float32[n, F], float64[n, K].
         episodes: where each stands, records of ``EPISODE`` of shape (n,).
         ended: the field of that name, 1 where the episode is over, int64[n].
+        weights: of the router in force in each, float64[n, 6].
         clusters: that of each; None before its first episode.
         start, now: totals at the start of the scored part and now, float64[n, T].
     """
@@ -65,7 +66,7 @@ class EnvBatch:
         self.info = np.zeros((n, len(task.info)))
         self.before, self.now, self.start = (np.zeros((n, len(TOTALS))) for _ in range(3))
         self._actions = np.zeros((n, 1), np.int64)
-        self._weights = np.zeros((n, ROUTER_WEIGHTS))
+        self.weights = np.zeros((n, ROUTER_WEIGHTS))
         self._link()
 
     def _link(self) -> None:
@@ -84,7 +85,7 @@ class EnvBatch:
                 low=task.low,
                 high=task.high,
                 action=self._actions[j],
-                weights=self._weights[j],
+                weights=self.weights[j],
                 before=self.before[j],
                 now=self.now[j],
                 start=self.start[j],
@@ -166,8 +167,8 @@ class EnvBatch:
         record["closed_window"] = -1
         record["schedule_row"] = begin.schedule_row
         record["pause_s"] = begin.pause_s
-        self._weights[j] = 0.0
-        self._weights[j, : len(self.task.router_weights)] = self.task.router_weights
+        self.weights[j] = 0.0
+        self.weights[j, : len(self.task.router_weights)] = self.task.router_weights
 
     def step(self, which: Which, actions: Any) -> None:
         """Step the environments ``which``; ``actions`` are those of all, with a leading axis.
@@ -175,13 +176,17 @@ class EnvBatch:
         Raises:
             InputError: if one of all the actions is none; then nothing has happened.
         """
-        decided, weights = self.task.decode(actions, self)
-        if weights is not None:
-            self._weights[which] = weights[which]
-        self.carry_out(which, decided)
+        self.carry_out(which, *self.task.decode(actions, self))
 
-    def carry_out(self, which: Which, decided: Sequence[int] | NDArray[np.int64]) -> None:
+    def carry_out(
+        self,
+        which: Which,
+        decided: Sequence[int] | NDArray[np.int64],
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
         """Step the environments ``which`` with what actions of all have been decoded to."""
+        if weights is not None:
+            self.weights[which] = weights[which]
         self._actions[:, 0] = decided
         self._take_turns(which)
 

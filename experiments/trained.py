@@ -1,0 +1,245 @@
+"""``python -m experiments.trained``: learned policies, several trainings of each, beside tuned rivals."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tyro
+import yaml
+from scipy import stats
+
+from agents.learned_policy import model_folder
+from agents.saved_model import load_card
+from baselines.bounds.kept import FOLDER as BOUNDS
+from baselines.policy_name import label_of
+from baselines.tuned import FOLDER as TABLES
+from baselines.tuned import SUFFIX, split_target, split_tuned
+from experiments.compare import bounds_of
+from experiments.equal_attainment import elasticity, log_gpu_hours, read_elasticities
+from experiments.leaderboard_page import BASELINE, ORACLES
+from experiments.run_records import RunRecords
+from experiments.statistics import LEVEL, Estimate, FloatArray
+from experiments.suites import FEASIBLE
+from experiments.summary import TARGET
+from experiments.tables import plain_console, show
+from preserve_gym.command_line import parse, status_of
+from preserve_gym.errors import InputError
+
+PROGRAM = "python -m experiments.trained"
+_FIGURES = ["violations", "arrived", "gpu_hours"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare learned policies of a finished run with tuned rivals, at the same SLO attainment.
+
+    Trainings whose names differ in -seedN only are one policy, and what they differ by is chance. Each
+    plays at its own attainment; GPU-hours are carried to the target along its front on validation, as in
+    the benchmark.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run that trained models and tuned policies have played."""
+    out: Path | None = None
+    """CSV file for the table."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A paired change of GPU-hours at the target, as logarithms of ratios.
+
+    Attributes:
+        value: mean over trainings.
+        same_days: half of the 95 % interval for other trainings and workload seeds on the same windows.
+        other_days: the same, on other windows of the kind; NaN of one window.
+    """
+
+    value: float
+    same_days: float
+    other_days: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0, 1 (cannot write), 2 (bad input) or 130 (interrupted)."""
+
+    def command() -> int:
+        options: Options = parse(Options, arguments, PROGRAM)
+        table = trained_table(RunRecords(options.run), TABLES, BOUNDS)
+        show(f"GPU-hours at {100 * TARGET:g} % attainment, and changes in %", table, plain_console())
+        if options.out is not None:
+            table.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
+        return 0
+
+    return status_of(command)
+
+
+def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFrame:
+    """A row for each scenario and learned policy.
+
+    Columns: ``trainings``; ``attainment`` and ``gpu_hours`` as they fall, means over trainings and seeds;
+    ``at_target``; ``to_preserve`` and ``to_best``, changes in % over tuned PreServe and over ``best``, the
+    cheapest tuned rival, each with half its intervals (``_same_days``, ``_other_days``); ``gap_share``, in %
+    of what lies between tuned PreServe and the feasible bound; ``score``.
+
+    Args:
+        records: of the run.
+        tables: folder of ``python -m experiments.tune``.
+        bounds: folder of ``python -m experiments.bounds``.
+
+    Raises:
+        InputError: if no learned policy has played, or the run lacks tuned PreServe.
+    """
+    elasticities = dict(read_elasticities(tables, TARGET))
+    elasticities |= {(scenario, name + SUFFIX): value for (scenario, name), value in elasticities.items()}
+    families = _families(records, elasticities)
+    if not families:
+        raise InputError(f"{records.folder}: expected a run that trained models have played, there are none")
+    rows = []
+    for scenario in records.scenarios:
+        played = records.episodes[records.episodes["scenario"] == scenario]
+        cells = _cells(played)
+        own = {name: elasticities.get((scenario, name), np.nan) for name in cells}
+        if BASELINE not in cells:
+            raise InputError(f"{records.folder}: expected {BASELINE} to have played {scenario}, it has not")
+        found = bounds_of(records, scenario, bounds) or {}
+        rivals = {
+            name: _hours(cells[name], own[name])
+            for name in cells
+            if split_tuned(name) and name not in ORACLES and not any(name in f for f in families.values())
+        }
+        best = min(rivals, key=lambda name: np.nan_to_num(rivals[name], nan=np.inf))
+        feasible = [_hours(cells[n], own[n]) for n in (f"{name}{SUFFIX}" for name in FEASIBLE) if n in cells]
+        for family, members in families.items():
+            present = [name for name in members if name in cells]
+            if not present:
+                continue
+            hours = np.array([_hours(cells[name], own[name]) for name in present])
+            at_target = float(np.exp(np.log(hours).mean()))
+            totals = np.array([cells[name].mean(axis=0).sum(axis=0) for name in present])
+            row: dict[str, Any] = {
+                "scenario": scenario,
+                "policy": family,
+                "trainings": len(present),
+                "attainment": 100.0 * float((1.0 - totals[:, 0] / totals[:, 1]).mean()),
+                "gpu_hours": float(totals[:, 2].mean()),
+                "at_target": at_target,
+            }
+            for column, rival in (("to_preserve", BASELINE), ("to_best", best)):
+                changed = change_of([cells[name] for name in present], cells[rival], own, present, rival)
+                row["best"] = best
+                row[column] = 100.0 * float(np.expm1(changed.value))
+                row[f"{column}_same_days"] = 100.0 * changed.same_days
+                row[f"{column}_other_days"] = 100.0 * changed.other_days
+            room = rivals[BASELINE] - np.nanmin(feasible) if feasible else np.nan
+            row["gap_share"] = 100.0 * (rivals[BASELINE] - at_target) / room if room > 0.0 else np.nan
+            ends = [found.get(name, np.nan) for name in ("static_gpu_hours", "hindsight_gpu_hours")]
+            row["score"] = (ends[0] - at_target) / (ends[0] - ends[1])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def change_of(
+    trainings: Sequence[FloatArray],
+    rival: FloatArray,
+    elasticities: Mapping[str, float],
+    names: Sequence[str],
+    rival_name: str,
+) -> Change:
+    """Mean over trainings of the change of GPU-hours at the target over a rival's, on the same arrivals.
+
+    Three sources of chance add up: the training, the workload seed, the window. The first is the spread of
+    the trainings' own changes; the others the jackknife of their mean.
+
+    Args:
+        trainings: of each, float64[seeds, windows, 3]: violations, arrivals, GPU-hours.
+        rival: the same of the rival.
+        elasticities: by policy.
+        names: of the trainings.
+        rival_name: of the rival.
+    """
+    every = np.stack([*trainings, rival], axis=2)
+    own = np.array([elasticities[name] for name in (*names, rival_name)])
+
+    def mean_change(totals: FloatArray) -> FloatArray:
+        logs = log_gpu_hours(totals.reshape(len(own), 3), own, TARGET)
+        return np.array([(logs[:-1] - logs[-1]).mean()])
+
+    seeds, windows = every.shape[:2]
+    estimate = Estimate.of(every.reshape(seeds, windows, 1, len(own), 3), mean_change)
+    logs = log_gpu_hours(every.sum(axis=(0, 1)), own, TARGET)
+    n = len(names)
+    between = float(np.var(logs[:-1] - logs[-1], ddof=1)) / n if n > 1 else 0.0
+    parts = [(between, n - 1), (float(estimate.seed_error[0]) ** 2, seeds - 1)]
+    days = (float(estimate.day_error[0]) ** 2, windows - 1)
+    return Change(float(estimate.value[0]), _half(parts), _half([*parts, days]))
+
+
+def _half(parts: Sequence[tuple[float, int]]) -> float:
+    """Half of an interval from independent variances and their degrees of freedom (Satterthwaite)."""
+    variance = sum(part for part, freedom in parts if freedom > 0)
+    if not variance > 0.0 or parts[-1][1] < 1:
+        return float("nan")
+    degrees = variance**2 / sum(part**2 / freedom for part, freedom in parts if freedom > 0)
+    return float(stats.t.ppf(0.5 + 0.5 * LEVEL, degrees)) * variance**0.5
+
+
+def _families(records: RunRecords, elasticities: dict[tuple[str, str], float]) -> dict[str, list[str]]:
+    """Labels of learned policies by family; the slopes of their fronts are added to ``elasticities``."""
+    families: dict[str, list[str]] = {}
+    for name in _given(records):
+        parts, label = split_tuned(name), label_of(name)
+        plain = parts.policy if parts else split_target(name)[0]
+        folder = model_folder(plain) or next(
+            (
+                model_folder(scenario["models"][label]["model"])
+                for scenario in records.config["scenarios"].values()
+                if label in scenario.get("models", {})
+            ),
+            None,
+        )
+        if folder is None:
+            continue
+        families.setdefault(re.sub(r"-seed\d+", "", label), []).append(label)
+        for scenario, front in load_card(folder)["validation"]["fronts"].items():
+            points = [np.array([point[key] for point in front]) for key in ("attainment", "gpu_hours")]
+            elasticities.setdefault((scenario, label), elasticity(points[0], points[1], TARGET))
+    return families
+
+
+def _given(records: RunRecords) -> list[str]:
+    """The policies as they were asked for."""
+    path = records.folder / "options.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return [str(name) for name in values["policies"]]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+        raise InputError(f"{path}: expected the options of a run with --policies") from None
+
+
+def _cells(played: pd.DataFrame) -> dict[str, FloatArray]:
+    """Violations, arrivals, GPU-hours by policy, float64[seeds, windows, 3]; of those that played all."""
+    seeds, windows = played["seed"].nunique(), played["window"].nunique()
+    return {
+        str(policy): rows.sort_values(["seed", "window"])[_FIGURES]
+        .to_numpy(np.float64)
+        .reshape(seeds, windows, 3)
+        for policy, rows in played.groupby("policy", sort=False)
+        if len(rows) == seeds * windows
+    }
+
+
+def _hours(cells: FloatArray, own: float) -> float:
+    """GPU-hours at the target, all windows and seeds together, per seed."""
+    totals = cells.sum(axis=(0, 1))[None]
+    return float(np.exp(log_gpu_hours(totals, np.array([own]), TARGET)[0])) / len(cells)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

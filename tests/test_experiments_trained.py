@@ -1,0 +1,136 @@
+"""``python -m experiments.trained``: learned policies beside tuned rivals, at equal attainment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from experiments.run_records import RunRecords
+from experiments.trained import change_of, main, trained_table
+from tests.test_agents_learned_policy import save
+
+TARGET_MISSED = 100  # of 10,000: the target
+POINTS = [(1.0, 0.98, 80.0), (2.0, 0.99, 100.0), (4.0, 0.995, 125.0)]
+"""A front on which half as many missed cost a quarter more."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A made-up run: two seeds, two windows, two trainings, PreServe, a rival and the feasible bound."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    names = []
+    for seed in (0, 1):
+        path = save(tmp_path / f"ppo-x-seed{seed}" / "model", (0.0,) * 5, 1.0)
+        card = yaml.safe_load((path / "card.yaml").read_text())
+        keys = ("violation_weight", "attainment", "gpu_hours")
+        card["validation"]["fronts"] = {"x": [dict(zip(keys, point, strict=True)) for point in POINTS]}
+        (path / "card.yaml").write_text(yaml.safe_dump(card))
+        names.append(str(path))
+    hours = {
+        "ppo-x-seed0": 90.0,
+        "ppo-x-seed1": 110.0,
+        "preserve-tuned": 150.0,
+        "corr-tuned": 120.0,
+        "feasible-tuned": 100.0,
+        "hindsight": 10.0,
+    }
+    rows = [
+        {
+            "scenario": "x",
+            "policy": policy,
+            "seed": seed,
+            "window": window,
+            "arrived": 10_000,
+            "violations": TARGET_MISSED,
+            "gpu_hours": value * (1.0 + 0.1 * seed),
+        }
+        for policy, value in hours.items()
+        for seed in (0, 1)
+        for window in (0, 1)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "episodes.csv", index=False)
+    (folder / "options.yaml").write_text(yaml.safe_dump({"policies": [*names, *list(hours)[2:]]}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"split": "test", "scenarios": {"x": {}}}))
+    table = pd.DataFrame(
+        [
+            ("x", policy, f"headroom={k}", a, h, False, True, k == 2.0)
+            for policy in ("preserve", "corr", "feasible")
+            for k, a, h in POINTS
+        ],
+        columns=[
+            "scenario",
+            "policy",
+            "parameters",
+            "attainment",
+            "gpu_hours",
+            "default",
+            "on_front",
+            "chosen",
+        ],
+    )
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / "x.csv", index=False)
+    return folder
+
+
+def test_trainings_are_one_policy_beside_the_best_rival(run: Path) -> None:
+    (row,) = trained_table(RunRecords(run), run.parent / "tables", run.parent).to_dict("records")
+    assert (row["policy"], row["trainings"], row["best"]) == ("ppo-x", 2, "corr-tuned")
+    assert row["attainment"] == pytest.approx(99.0)
+    # Seeds have 1 and 1.1 times the hours, windows the same: 2.1 of each, per seed of two windows.
+    assert row["gpu_hours"] == pytest.approx(2.1 * 100.0)
+    mean = (90.0 * 110.0) ** 0.5
+    assert row["at_target"] == pytest.approx(2.1 * mean, rel=1e-3)  # the target is what all attain
+    assert row["to_preserve"] == pytest.approx(100.0 * (mean / 150.0 - 1.0))
+    assert row["to_best"] == pytest.approx(100.0 * (mean / 120.0 - 1.0))
+    assert row["gap_share"] == pytest.approx(100.0 * (150.0 - mean) / 50.0, rel=1e-3)
+    # Seeds and windows pair exactly, so trainings alone are chance.
+    half = stats.t.ppf(0.975, 1) * np.log(110.0 / 90.0) / 2.0
+    assert row["to_best_same_days"] == pytest.approx(100.0 * half)
+    assert row["to_best_other_days"] == pytest.approx(100.0 * half)
+
+
+def test_who_misses_more_is_carried_to_the_target(run: Path) -> None:
+    episodes = pd.read_csv(run / "episodes.csv")
+    one = episodes["policy"] == "ppo-x-seed0"
+    episodes.loc[one, "violations"] = TARGET_MISSED * 1.5
+    episodes.to_csv(run / "episodes.csv", index=False)
+    (row,) = trained_table(RunRecords(run), run.parent / "tables", run.parent).to_dict("records")
+    slope = np.log(125.0 / 80.0) / np.log(0.5 / 2.0)
+    assert row["at_target"] == pytest.approx(2.1 * (90.0 * 1.5**-slope * 110.0) ** 0.5, rel=1e-3)
+    assert row["attainment"] == pytest.approx(98.75)
+
+
+def test_intervals_grow_with_seeds_and_windows_that_differ() -> None:
+    rng = np.random.default_rng(0)
+
+    def cells(seed_noise: float, window_noise: float) -> np.ndarray:
+        noise = seed_noise * rng.standard_normal((8, 1)) + window_noise * rng.standard_normal((1, 4))
+        hours = 100.0 * np.exp(noise)
+        return np.stack([np.full_like(hours, 100.0), np.full_like(hours, 10_000.0), hours], axis=2)
+
+    own = {"a": 0.0, "b": 0.0, "rival": 0.0}
+    rival = cells(0.0, 0.0)
+    for seed_noise, window_noise in ((0.05, 0.0), (0.0, 0.05)):
+        change = change_of(
+            [cells(seed_noise, window_noise), cells(seed_noise, window_noise)], rival, own, "ab", "rival"
+        )
+        assert abs(change.value) < 0.1
+        assert change.other_days >= change.same_days > 0.0
+        if window_noise:
+            assert change.other_days > 2.0 * change.same_days
+
+
+def test_a_run_without_learned_policies_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "options.yaml").write_text(yaml.safe_dump({"policies": ["corr-tuned"]}))
+    assert main([str(run)]) == 2
+    assert "expected a run that trained models have played" in capsys.readouterr().err
+    (run / "options.yaml").unlink()
+    assert main([str(run)]) == 2
+    assert "options.yaml: expected the options of a run" in capsys.readouterr().err

@@ -115,16 +115,17 @@ def test_intervals_grow_with_seeds_and_windows_that_differ() -> None:
         hours = 100.0 * np.exp(noise)
         return np.stack([np.full_like(hours, 100.0), np.full_like(hours, 10_000.0), hours], axis=2)
 
-    own = {"a": 0.0, "b": 0.0, "rival": 0.0}
-    rival = cells(0.0, 0.0)
-    for seed_noise, window_noise in ((0.05, 0.0), (0.0, 0.05)):
-        change = change_of(
-            [cells(seed_noise, window_noise), cells(seed_noise, window_noise)], rival, own, "ab", "rival"
-        )
-        assert abs(change.value) < 0.1
-        assert change.other_days >= change.same_days > 0.0
-        if window_noise:
-            assert change.other_days > 2.0 * change.same_days
+    names = "abcdefgh"
+    own = dict.fromkeys((*names, "rival"), 0.0)
+    rival, one, other = cells(0.0, 0.0), cells(0.05, 0.0), cells(0.0, 0.05)
+    of_seeds = change_of([one] * len(names), rival, own, names, "rival")
+    assert of_seeds.other_days == pytest.approx(of_seeds.same_days)
+    assert 0.02 < of_seeds.same_days < 0.08  # t of 7 degrees times 0.05 over the root of 8
+    of_windows = change_of([other] * len(names), rival, own, names, "rival")
+    assert np.isnan(of_windows.same_days)  # no chance at all: nothing differs but the windows
+    assert of_windows.other_days > 0.02
+    of_trainings = change_of([cells(0.05, 0.0) for _ in names], rival, own, names, "rival")
+    assert of_trainings.same_days > 0.01
 
 
 def test_a_run_without_learned_policies_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

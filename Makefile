@@ -81,5 +81,5 @@ $(INSTALLED_DOCS): pyproject.toml constraints.txt | $(CREATED)
 $(INSTALLED_DEV): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing preserve_gym with its extras and the development tools into $(VENV) (once)"
 	$(PIP) install --quiet -c constraints.txt \
-		--editable '.[dev,rl,forecast,text,report,ray,rllib,multiagent,offline,video,docs]'
+		--editable '.[dev,rl,forecast,text,report,ray,rllib,multiagent,offline,search,video,docs]'
 	@touch $(INSTALLED_RUN) $(INSTALLED_DOCS) $@

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -100,6 +100,8 @@ class Training:
         resume: go on from the checkpoint.
         tensorboard: write logs for it, too.
         threads: that step the environments; None: as many as the process may run on.
+        on_evaluation: called with steps and GPU-hours at the target after each evaluation; what it raises
+            ends the training.
 
     Raises:
         InputError: if something does not fit, or there is no checkpoint to go on from.
@@ -113,11 +115,13 @@ class Training:
         resume: bool,
         tensorboard: bool = False,
         threads: int | None = None,
+        on_evaluation: Callable[[int, float], None] | None = None,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)  # small networks gain nothing from more
         self.config, self.folder, self.console = config, folder, console
+        self._on_evaluation = on_evaluation
         self._algorithm = ALGORITHMS[config.algorithm]
         self._scenarios: list[Scenario] = [load_scenario(source) for source in config.scenarios]
         self._validation: dict[str, list[Workload]] = {}
@@ -274,6 +278,8 @@ class Training:
             )
         table = pd.DataFrame(self._rows)
         table.to_csv(self.folder / EVALUATIONS, index=False, lineterminator="\n")
+        if self._on_evaluation is not None:
+            self._on_evaluation(steps, hours)
 
     def _finish(self) -> SavedModel:
         """The best model, its fronts on all validation workloads."""

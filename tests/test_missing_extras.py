@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agents import train
+from agents import search, train
 from agents.algorithms import ALGORITHMS, make_learner
 from agents.hyperparameters import load_hyperparameters
 from experiments import ray_pool, report_page
@@ -83,6 +83,7 @@ CASES: list[tuple[str, Callable[[], Any], str, str, str | None]] = [
     ("sb3_contrib", maskable_ppo, "MaskablePPO: sb3_contrib", "rl", "torch"),
     ("plotly", report, "report: plotly", "report", "jinja2"),
     ("jinja2", report, "report: jinja2", "report", None),
+    ("optuna", lambda: search._run(["--scenario", "chat"]), f"{search.PROGRAM}: optuna", "search", None),
     ("tensorboard", tensorboard, "--tensorboard: tensorboard", "tensorboard", None),
     ("stable_baselines3", lambda: runpy.run_path(str(SB3)), "SB3VecEnv: stable_baselines3", "rl", None),
 ]

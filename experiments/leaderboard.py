@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import tyro
 from baselines.bounds.kept import FOLDER
 from baselines.tuned import FOLDER as TABLES
 from baselines.tuned import SUFFIX
+from experiments.bounds_page import bounds_table, feasible_table
 from experiments.compare import bounds_of
 from experiments.equal_attainment import read_elasticities
 from experiments.forecast_worth import read_worth
@@ -31,7 +32,8 @@ PROGRAM = "python -m experiments.leaderboard"
 ROOT = Path(__file__).parents[1]
 KEPT = ("options.yaml", "config.yaml", "episodes.csv", "summary.csv", "table.txt")
 """Files of a run that are kept."""
-BEGIN, END = "<!-- leaderboard: written by python -m experiments.leaderboard -->", "<!-- leaderboard ends -->"
+BEGIN, END = "<!-- {}: written by python -m experiments.leaderboard -->", "<!-- {} ends -->"
+"""Of a table by its name, between which it is written."""
 
 
 @dataclass(frozen=True)
@@ -96,25 +98,30 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
     bounds = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
     summary = at_target(summary, elasticities, bounds)
     worth = read_worth(TABLES, OWN, TARGET)
+    docs = root / "docs"
     tables = {
-        root / "README.md": short_table(summary),
-        root / "docs" / "environments" / "autoscale.md": score_table(summary),
-        root / "docs" / "environments" / "route.md": page_table(pd.read_csv(ROUTER_RUNS), RATE_RPS),
+        root / "README.md": {"leaderboard": short_table(summary)},
+        docs / "environments" / "autoscale.md": {"leaderboard": score_table(summary)},
+        docs / "environments" / "route.md": {"leaderboard": page_table(pd.read_csv(ROUTER_RUNS), RATE_RPS)},
+        docs / "bounds.md": {"bounds": bounds_table(FOLDER), "feasible": feasible_table(TABLES)},
     }
     text = page(summary, records.episodes, records.config, FOLDER, elasticities, worth)
     return {
-        root / "docs" / "benchmark.md": text + "\n",
+        docs / "benchmark.md": text + "\n",
         **{path: _between(path, shown) for path, shown in tables.items()},
     }
 
 
-def _between(path: Path, table: str) -> str:
+def _between(path: Path, tables: Mapping[str, str]) -> str:
     text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{path}: expected the lines {BEGIN!r} and {END!r}, between which the table goes")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    for name, table in tables.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise InputError(f"{path}: expected the lines {begin!r} and {end!r}, between which a table goes")
+        text = f"{before}{begin}\n\n{table}\n\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

@@ -160,10 +160,16 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     records = RunRecords(run)
     write(records, compare(records, "preserve-tuned"))
     (run / "options.yaml").write_text("suite: benchmark\n")
-    for name in ("README.md", "docs/environments/autoscale.md", "docs/environments/route.md"):
+    pages = ("README.md", "docs/environments/autoscale.md", "docs/environments/route.md", "docs/bounds.md")
+    for name in pages:
         page = tmp_path / "root" / name
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+        marks = ("bounds", "feasible") if name == "docs/bounds.md" else ("leaderboard",)
+        page.write_text(
+            "before\n\n"
+            + "\n".join(f"{BEGIN.format(m)}\nold\n{END.format(m)}\n" for m in marks)
+            + "\nafter\n"
+        )
     return tmp_path
 
 
@@ -171,8 +177,8 @@ def test_a_run_becomes_results_and_pages(made: Path) -> None:
     command = ["--results", str(made / "results"), "--root", str(made / "root")]
     assert main([str(made / "run"), *command]) == 0
     readme = (made / "root" / "README.md").read_text()
-    assert readme.startswith(f"before\n\n{BEGIN}\n\n| # | policy |")
-    assert readme.endswith(f"|\n\n{END}\n\nafter\n")
+    assert readme.startswith(f"before\n\n{BEGIN.format('leaderboard')}\n\n| # | policy |")
+    assert readme.endswith(f"|\n\n{END.format('leaderboard')}\n\nafter\n")
     assert "old" not in readme
     assert {line.split("|")[2].strip() for line in readme.splitlines() if line.startswith("| ")} == {
         "policy", "---", "`hpa`", "`preserve`",

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
-import pandas as pd
 import pytest
 
 from baselines import ABLATIONS, POLICIES, PreServe, PreServeArtifact, make_policy
 from baselines.base import Autoscaler
 from baselines.hpa_rules import HpaRules
-from baselines.tuned import FOLDER
-from experiments.suites import FEASIBLE
 from tests.baseline_observations import CLUSTER, NEEDED, PROFILE
-from tests.pages import ROOT, table_of, tables_of
+from tests.pages import ROOT, table_of
 
 PAGE = ROOT / "docs" / "policies.md"
 LISTED = [name for name in POLICIES if not name.endswith(tuple(ABLATIONS))]
@@ -51,29 +48,3 @@ def test_row(name: str) -> None:
     assert sorted(defaults) == sorted(own)
     for field, value in own.items():
         assert defaults[field] == (value if isinstance(value, str) else f"{value:g}")
-
-
-def test_the_feasible_bound_stands_beside_the_cheapest_that_was_tuned() -> None:
-    _, table_of_bounds = tables_of(ROOT / "docs" / "bounds.md", "Feasible")
-    rows = {row[0]: row[1:] for row in table_of_bounds}
-    for path in sorted(FOLDER.glob("*.csv")):
-        table = pd.read_csv(path)
-        chosen = table[table["chosen"]].set_index("policy")
-        both = chosen.index.intersection(FEASIBLE)
-        if not len(both):
-            assert path.stem not in rows
-            continue
-        better = chosen.loc[both, "gpu_hours"].idxmin()
-        others = chosen.drop(both)
-        best = others[others["attainment"] >= 0.99]["gpu_hours"].idxmin()
-        bound, other = chosen.loc[better], chosen.loc[best]
-        assert rows.pop(path.stem) == [
-            str(better),
-            bound["parameters"].removeprefix("headroom="),
-            f"{100 * bound['attainment']:.2f}",
-            f"{bound['gpu_hours']:.1f}",
-            str(best),
-            f"{100 * other['attainment']:.2f}",
-            f"{other['gpu_hours']:.1f}",
-        ]
-    assert not rows

@@ -8,6 +8,7 @@ import math
 import pickle
 from typing import Any
 
+import gymnasium as gym
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
@@ -585,6 +586,47 @@ def test_weights_steer_the_linear_router() -> None:
     assert cluster.results()["instance"].tolist() == by_requests
 
 
+def test_a_router_of_ones_own_may_have_many_weights() -> None:
+    @router
+    def weighed(view: Any, request: Any) -> int:
+        best, least = view.ready[0], 0.0
+        for k in range(view.n_ready):
+            i = view.ready[k]
+            score = view.weights[40] * view.in_flight[i] + view.weights[500]
+            if k == 0 or score < least:
+                best, least = i, score
+        return best
+
+    def instances(**arguments: Any) -> list[int]:
+        cluster = Cluster(ClusterConfig(), chat(300, 3.0), initial_instances=4, **arguments)
+        cluster.settle()
+        return cluster.results()["instance"].tolist()
+
+    many = [0.0] * 41
+    many[40] = 1.0
+    assert instances(router=weighed, router_weights=many) == instances(router="least-requests")
+    many[40] = -1.0  # the most requests
+    assert len(set(instances(router=weighed, router_weights=many))) == 1
+    # Those that were given before do not stay.
+    cluster = Cluster(
+        ClusterConfig(), chat(300, 3.0), weighed, initial_instances=4, router_weights=[0.0] * 500 + [7.0]
+    )
+    cluster.set_router_weights(many)
+    assert cluster._state.weights[500] == 0.0
+    # In an environment, too.
+    options: dict[str, Any] = {
+        "cluster": {"max_instances": 4, "min_instances": 4},
+        "workload": {"trace": "synthetic-chat", "start_s": 36_000.0, "horizon_s": 120.0},
+    }
+    many[40] = 1.0
+    rewards = []
+    for given in ({"router": weighed, "router_weights": many}, {"router": "least-requests"}):
+        env = gym.make("preserve/Autoscale-v0", **options, **given)
+        env.reset(seed=0)
+        rewards.append([env.step(2)[1] for _ in range(12)])
+    assert rewards[0] == rewards[1]
+
+
 def test_the_map_of_a_slot_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match=r"slot: expected an integer in \[0, 15\], got 16"):
         Cluster(ClusterConfig(), chat(10, 1.0)).look_ahead(16)
@@ -599,9 +641,16 @@ def test_the_map_of_a_slot_that_is_not_there_is_refused() -> None:
         ({"initial_instances": 17}, "initial_instances: expected an integer in [1, 16], got 17"),
         ({"look_ahead": 0}, "look_ahead: expected at least 1 iteration"),
         ({"anticipator": "oracle"}, "anticipator: expected one of paper, artifact, got 'oracle'"),
-        ({"router_weights": [1.0] * 7}, "router_weights: expected at most 6 finite numbers >= 0"),
-        ({"router_weights": [-1.0]}, "router_weights: expected at most 6 finite numbers >= 0"),
-        ({"router_weights": [float("nan")]}, "router_weights: expected at most 6 finite numbers >= 0"),
+        (
+            {"router": "linear", "router_weights": [1.0] * 7},
+            "router_weights: expected at most 6 finite numbers >= 0",
+        ),
+        (
+            {"router": "linear", "router_weights": [-1.0]},
+            "router_weights: expected at most 6 finite numbers >= 0",
+        ),
+        ({"router_weights": [1.0] * 513}, "router_weights: expected at most 512 finite numbers, got"),
+        ({"router_weights": [float("nan")]}, "router_weights: expected at most 512 finite numbers, got"),
         ({"router": "linear"}, "router_weights: linear needs one above 0, got ()"),
         ({"start_s": 1e6}, "start_s: 1000000.0 is after the first arrival"),
         ({"start_s": -1.0}, "start_s: expected a number in [0, 1e+11], got -1.0"),

@@ -90,7 +90,8 @@ class Cluster:
         look_ahead: length of the look-ahead window in iterations.
         overload_use: KV use above which the look-ahead map counts as overload.
         anticipator: which look-ahead map, PreServe's ``paper`` or its ``artifact``.
-        router_weights: what a router finds in ``view.weights``, up to 6 numbers >= 0.
+        router_weights: what a router finds in ``view.weights``, up to 512 numbers; of ``linear`` up to 6,
+            all >= 0.
         seed: of routers and cold starts that are drawn at random, in [0, 2**63).
 
     Raises:
@@ -228,7 +229,9 @@ class Cluster:
         Raises:
             InputError: unless they are at most 6 finite numbers >= 0; for ``linear``, if all are 0.
         """
-        self._state.weights[:] = check_weights(self._route, weights)
+        checked = check_weights(self._route, weights)
+        self._state.weights[:] = 0.0
+        self._state.weights[: len(checked)] = checked
 
     def scale_to(self, instances: int) -> None:
         """Ask for that many instances starting or ready, clipped to the bounds of the cluster.

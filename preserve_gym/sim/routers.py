@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from preserve_gym.errors import InputError
 from preserve_gym.sim.draws import uniform
 from preserve_gym.sim.routing import RequestView, RouterView, router
-from preserve_gym.sim.state import ROUTER_WEIGHTS
+from preserve_gym.sim.state import MOST_WEIGHTS, ROUTER_WEIGHTS
 
 LINEAR_FEATURES = (
     "queued prefill tokens",
@@ -245,22 +245,25 @@ _compiled: dict[str, Any] = {}
 
 
 def check_weights(compiled_router: Any, weights: Sequence[float]) -> NDArray[np.float64]:
-    """The weights of a router, those not given 0; float64 of shape (6,).
+    """The weights of a router, float64 of shape (n,), n at least 6; those of the first 6 not given are 0.
 
     Raises:
-        InputError: unless they are at most 6 finite numbers >= 0; for ``linear``, if all are 0.
+        InputError: unless they are finite numbers, at most ``MOST_WEIGHTS``; for ``linear``, unless they are
+            at most 6, >= 0, and one is above 0.
     """
     try:
         values = np.asarray(weights)
     except ValueError:  # rows of different lengths
         values = np.array(None)
-    numbers = values.dtype.kind in "iuf" and values.ndim == 1 and len(values) <= ROUTER_WEIGHTS
-    if not numbers or not (np.isfinite(values) & (values >= 0)).all():
-        expected = f"at most {ROUTER_WEIGHTS} finite numbers >= 0"
+    linear = compiled_router is _compiled.get("linear")
+    most = ROUTER_WEIGHTS if linear else MOST_WEIGHTS
+    numbers = values.dtype.kind in "iuf" and values.ndim == 1 and len(values) <= most
+    if not numbers or not (np.isfinite(values) & (not linear or values >= 0)).all():
+        expected = f"at most {most} finite numbers" + " >= 0" * linear
         raise InputError(f"router_weights: expected {expected}, got {' '.join(repr(weights).split())}")
-    if compiled_router is _compiled.get("linear") and not values.any():
+    if linear and not values.any():
         raise InputError(f"router_weights: linear needs one above 0, got {weights!r}")
-    return np.pad(values.astype(np.float64), (0, ROUTER_WEIGHTS - len(values)))
+    return np.pad(values.astype(np.float64), (0, max(ROUTER_WEIGHTS - len(values), 0)))
 
 
 def get_router(name_or_router: Any) -> Any:

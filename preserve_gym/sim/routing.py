@@ -55,7 +55,7 @@ class RouterView(ByReference):
             hold, this request included (``reads="anticipated"``).
         prompt_throughput, generation_throughput: tokens/s over the last whole 10 s, as vLLM logs them
             (``reads="throughput"``).
-        weights: what ``router_weights`` gives, float64 of shape (6,).
+        weights: what ``router_weights`` gives, float64 of shape (512,); those not given are 0.
         routed: requests routed before this one.
         decision: what ``Route-v0`` was told to do with the request.
         seed: of the cluster, for ``uniform(view.seed, k)``.

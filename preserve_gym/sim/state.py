@@ -45,7 +45,9 @@ GROUP_SHIFT = 4
 GHOST_SLOTS = 16
 """Steps for which a request that ended early may stay in the artifact's look-ahead map, and some more."""
 ROUTER_WEIGHTS = 6
-"""Weights that a router may be given."""
+"""Of the router ``linear``."""
+MOST_WEIGHTS = 512
+"""Of a router of one's own."""
 MAX_CLASSES = 256
 
 F8 = NDArray[np.float64]
@@ -271,7 +273,7 @@ class State(ByReference):
     anticipated_tokens: I8  # (I,) peak of the look-ahead map with the new request, see ``routing``
     prompt_throughput: F8  # (I,) tokens/s over the last whole 10 s
     generation_throughput: F8  # (I,)
-    weights: F8  # (ROUTER_WEIGHTS,)
+    weights: F8  # (MOST_WEIGHTS,)
 
     COLUMNS: ClassVar[dict[str, Any]] = {
         "params": from_dtype(PARAMS)[::1],
@@ -464,5 +466,5 @@ def make_state(
         **zeros(np.int64, "ready", "queued_prefill_tokens", "prompt_tokens", "expected_tokens"),
         **zeros(np.int64, "anticipated_tokens", "waiting_blocks"),
         **zeros(np.float64, "prompt_throughput", "generation_throughput"),
-        weights=np.zeros(ROUTER_WEIGHTS),
+        weights=np.zeros(MOST_WEIGHTS),
     )

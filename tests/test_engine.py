@@ -620,8 +620,8 @@ def test_a_router_of_ones_own_may_have_many_weights() -> None:
     }
     many[40] = 1.0
     rewards = []
-    for given in ({"router": weighed, "router_weights": many}, {"router": "least-requests"}):
-        env = gym.make("preserve/Autoscale-v0", **options, **given)
+    for routing in ({"router": weighed, "router_weights": many}, {"router": "least-requests"}):
+        env = gym.make("preserve/Autoscale-v0", **options, **routing)
         env.reset(seed=0)
         rewards.append([env.step(2)[1] for _ in range(12)])
     assert rewards[0] == rewards[1]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents.shared_router import load_router, router_names, shared_score
 from experiments.leaderboard_page import table as markdown
 from experiments.paper_calibration import CALIBRATIONS, figures
 from experiments.paper_routing import predict
@@ -43,7 +44,7 @@ class Options:
     rates: tuple[float, ...] = (7.5, 8.5, 9.5, 10.2, 10.8)
     """Requests per second."""
     routers: tuple[str, ...] = ()
-    """By name; all by default."""
+    """By name, or the file of a learned one; all by default, and those of agents/routers."""
     seeds: int = 20
     """Runs of each; the same arrivals for every router."""
     first_seed: int = 0
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     _check(options)
-    routers = tuple(dict.fromkeys((REFERENCE, *(options.routers or ROUTERS))))
+    given = options.routers or (*ROUTERS, *router_names())
+    routers = tuple(dict.fromkeys((REFERENCE, *given)))
     console = plain_console()
     rows: list[dict[str, Any]] = []
     with console.status("") as status:
@@ -79,10 +81,13 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _check(options: Options) -> None:
+    known = (*ROUTERS, *router_names())
     for name in options.routers:
+        if name not in known and not name.endswith(".yaml"):
+            hint = did_you_mean(name, known)
+            raise InputError(f"--routers: expected some of {', '.join(known)}, FILE.yaml, got {name!r}{hint}")
         if name not in ROUTERS:
-            hint = did_you_mean(name, ROUTERS)
-            raise InputError(f"--routers: expected some of {', '.join(ROUTERS)}, got {name!r}{hint}")
+            load_router(name)
     if not options.rates or not all(0.01 <= rate <= 1000.0 for rate in options.rates):
         raise InputError(f"--rates: expected numbers in [0.01, 1000], at least one, got {options.rates}")
     for name, least, most in (("seeds", 2, 10_000), ("first_seed", 0, 10**6), ("requests", 100, 10**6)):
@@ -98,13 +103,21 @@ def run_rows(rate_rps: float, requests: int, seed: int, routers: Sequence[str]) 
     cluster, trace = calibration.cluster(), calibration.trace(rate_rps, requests, seed)
     predicted = predict(LENGTHS, trace, seed)
     rows = []
-    for router in routers:
-        weights = (1.0,) * len(LINEAR_FEATURES) if router == "linear" else ()
+    for name in routers:
+        router, weights = _router(name)
         served = simulate(
             trace, cluster, router, router_weights=weights, predicted_tokens=predicted, progress=False
         )
-        rows.append({"rate_rps": rate_rps, "router": router, "seed": seed, **figures(served.requests)})
+        label = Path(name).stem
+        rows.append({"rate_rps": rate_rps, "router": label, "seed": seed, **figures(served.requests)})
     return rows
+
+
+def _router(name: str) -> tuple[Any, tuple[float, ...]]:
+    """A router and its weights; ``linear`` has all 1."""
+    if name in ROUTERS:
+        return name, (1.0,) * len(LINEAR_FEATURES) if name == "linear" else ()
+    return shared_score, load_router(name).weights
 
 
 def compare(runs: pd.DataFrame) -> pd.DataFrame:

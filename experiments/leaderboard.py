@@ -30,8 +30,10 @@ from preserve_gym.errors import InputError
 
 PROGRAM = "python -m experiments.leaderboard"
 ROOT = Path(__file__).parents[1]
-KEPT = ("options.yaml", "config.yaml", "episodes.csv", "summary.csv", "table.txt")
-"""Files of a run that are kept."""
+KEPT = ("options.yaml", "config.yaml", "summary.csv", "table.txt")
+"""Files of a run that are kept, beside ``EPISODES``."""
+EPISODES = ("scenario", "policy", "seed", "window", "arrived", "violations", "gpu_hours")
+"""Columns of its ``episodes.csv`` that are."""
 BEGIN, END = "<!-- {}: written by python -m experiments.leaderboard -->", "<!-- {} ends -->"
 """Of a table by its name, between which it is written."""
 
@@ -74,6 +76,9 @@ def keep(run: Path, results: Path) -> None:
     if missing:
         raise InputError(f"run: expected the folder of a finished run, {run} has no {missing[0]}")
     results.mkdir(parents=True, exist_ok=True)
+    slim = RunRecords(run).episodes[list(EPISODES)]
+    with replacing(results / "episodes.csv") as partial:
+        slim.to_csv(partial, index=False, lineterminator="\n")
     for name in KEPT:
         with replacing(results / name) as partial:
             shutil.copyfile(run / name, partial)

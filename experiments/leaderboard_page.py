@@ -26,6 +26,7 @@ ORACLES = frozenset(
 """Policies that know more than a controller can: in tables, not in rankings."""
 BASELINE = f"preserve{SUFFIX}"
 OWN = WorkloadConfig.forecaster  # of the scenarios
+_LEAST_ROOM = 0.1  # that a schedule saves of a constant fleet, for there to be a score
 _SHOWN = 8  # policies of the short table, and in duels
 _ALWAYS = ("preserve", "preserve-up-only", "hpa", "static")  # also in the short table
 _COLUMNS = (
@@ -116,14 +117,15 @@ def at_target(summary: pd.DataFrame, elasticities: Elasticities, bounds: pd.Data
 
     Returns:
         With columns ``gpu_hours_at_target``, NaN where it is not known, and ``score_at_target``, NaN without
-        bounds; ``rank``, of tuned policies that are no oracles, is that among these by the former.
+        bounds or where these lie close together; ``rank``, of tuned policies that are no oracles, is that among these by the former.
     """
     totals = summary[["violations", "arrived", "gpu_hours"]].to_numpy(np.float64)
     keys = zip(summary["scenario"], summary["policy"], strict=True)
     own = np.array([elasticities.get(key, np.nan) for key in keys])
     hours = pd.Series(np.exp(log_gpu_hours(totals, own, TARGET)), summary.index)
     ends = bounds.reindex(summary["scenario"]).set_index(summary.index)
-    room = (ends["static_gpu_hours"] - ends["hindsight_gpu_hours"]).where(lambda values: values > 0.0)
+    room = ends["static_gpu_hours"] - ends["hindsight_gpu_hours"]
+    room = room.where(room >= _LEAST_ROOM * ends["static_gpu_hours"])
     ranked = _ranked(summary)
     rank = hours.where(ranked).groupby(summary["scenario"]).rank(method="min")
     return summary.assign(
@@ -247,7 +249,8 @@ def _gaps(summary: pd.DataFrame) -> str:
         end = min(known_bounds)
         best = min((name for name in hours if name not in ORACLES), key=hours.__getitem__)
         figures = (f"{start:.1f}", f"{end:.1f}", f"`{best}`", f"{hours[best]:.1f}")
-        cells.append((f"`{scenario}`", *figures, f"{100 * (start - hours[best]) / (start - end):.0f}"))
+        share = 100 * (start - hours[best]) / (start - end)
+        cells.append((f"`{scenario}`", *figures, "over 100" if share > 100.0 else f"{share:.0f}"))
     heads = ("scenario", f"`{BASELINE}`", "feasible bound", "best policy", "GPU-hours", "share, %")
     return table(heads, cells)
 

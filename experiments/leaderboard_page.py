@@ -116,8 +116,9 @@ def at_target(summary: pd.DataFrame, elasticities: Elasticities, bounds: pd.Data
         bounds: ``static_gpu_hours`` and ``hindsight_gpu_hours`` by scenario.
 
     Returns:
-        With columns ``gpu_hours_at_target``, NaN where it is not known, and ``score_at_target``, NaN without
-        bounds or where these lie close together; ``rank``, of tuned policies that are no oracles, is that among these by the former.
+        With columns ``gpu_hours_at_target``, NaN where it is not known; ``score_at_target``, NaN without bounds
+        or where these lie close together; ``rank``, of tuned policies that are no oracles, is that among these
+        by the former.
     """
     totals = summary[["violations", "arrived", "gpu_hours"]].to_numpy(np.float64)
     keys = zip(summary["scenario"], summary["policy"], strict=True)
@@ -256,6 +257,9 @@ def _gaps(summary: pd.DataFrame) -> str:
 
 
 def _worth(worth: pd.DataFrame) -> str:
+    """Empty where nothing was tuned with other forecasts."""
+    if worth.empty:
+        return ""
     hours = worth.pivot_table(
         index=["scenario", "policy"], columns="forecaster", values="gpu_hours", dropna=False, sort=False
     )

@@ -116,9 +116,9 @@ def at_target(summary: pd.DataFrame, elasticities: Elasticities, bounds: pd.Data
         bounds: ``static_gpu_hours`` and ``hindsight_gpu_hours`` by scenario.
 
     Returns:
-        With columns ``gpu_hours_at_target``, NaN where it is not known; ``score_at_target``, NaN without bounds
-        or where these lie close together; ``rank``, of tuned policies that are no oracles, is that among these
-        by the former.
+        With columns ``gpu_hours_at_target``, NaN where it is not known; ``score_at_target``, NaN without
+        bounds or where these lie close together; ``rank``, of tuned policies that are no oracles, is that
+        among these by the former.
     """
     totals = summary[["violations", "arrived", "gpu_hours"]].to_numpy(np.float64)
     keys = zip(summary["scenario"], summary["policy"], strict=True)

@@ -183,7 +183,7 @@ POLICIES: dict[str, Entry] = {
     ),
     "feasible-by-load": Entry(
         "oracle: the same, corrected by the KV cache in use",
-        partial(Feasible, name="feasible-by-load", load_weight=0.5),
+        partial(Feasible, name="feasible-by-load", load_weight=0.5, headroom=0.6),
         fitted_feasible,
         oracle=True,
         tuning={"headroom": tuple(round(0.5 * value, 4) for value in HEADROOMS)},

@@ -401,7 +401,7 @@ def test_the_weight_is_chosen_between_the_points_of_a_front() -> None:
         (["--rate-scales", "0"], "--rate-scales: expected numbers in [0.01, 100], at least one, got (0.0,)"),
         (["--forecasters", "naiv"], "did you mean naive?"),
         (["--target", "1.5"], "--target: expected a share in (0, 1), got 1.5"),
-        (["--control", "margn"], "control: expected one of delta, margin"),
+        (["--control", "margn"], "control: expected one of delta, joint, margin"),
         (["--algo", "sac", "--control", "margin"], "SAC expects actions that are numbers"),
         (["--algo", "dqn", "--control", "target"], "DQN expects actions that are discrete ones"),
         (

@@ -197,6 +197,7 @@ def test_tuning_names_parameters_with_values_that_they_can_have(name: str) -> No
     assert tuning or entry.oracle
     assert np.prod([len(values) for values in tuning.values()], initial=1.0) <= 16
     defaults = {f.name: f.default for f in dataclasses.fields(entry.policy)}
+    defaults |= getattr(entry.make, "keywords", {})
     for parameter, values in tuning.items():
         assert parameter in defaults
         assert list(values) == sorted(set(values))

@@ -119,7 +119,7 @@ def test_a_policy_plays_as_its_front_says(lively: Path, workload: Workload) -> N
     seconds, violations, arrived = (
         sum(total[name] for total in totals) for name in ("instance_s", "violations", "arrived")
     )
-    options = {"cluster": CLUSTER, "router": "preserve"}
+    options = {"cluster": CLUSTER, **MarginControl.env_options("preserve")}
     (point,) = measure_front(load_model(lively).network, "margin", options, [workload], [3.0])
     assert point.gpu_hours == pytest.approx(seconds / 3600.0 / len(totals))
     assert point.attainment == pytest.approx(1.0 - violations / arrived)

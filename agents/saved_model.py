@@ -16,7 +16,6 @@ from preserve_gym.errors import InputError
 MODELS = Path(__file__).parent / "models"
 """The models of the repository, a folder each."""
 CARD, WEIGHTS = "card.yaml", "weights.npz"
-ENV_ID = "preserve/Autoscale-v0"
 _FIELDS = ("algorithm", "scenarios", "layout", "network", "router", "violation_weight", "training")
 
 

@@ -293,12 +293,6 @@ class JointControl(SmoothMarginControl):
         """None: the router is part of the action."""
         return {}
 
-    def begin(self, n: int) -> Memory:
-        """The usual margin, and no need yet."""
-        memory = super().begin(n)
-        memory.targets = np.zeros(n)
-        return memory
-
     def observe(self, observations: F4, memory: Memory) -> F4:
         """As the margin's, with the router's weights among the features of the environment."""
         memory.targets = np.rint(observations[:, self._target] * self.site.max_instances).astype(np.float64)

@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from agents.hyperparameters import Hyperparameters, load_hyperparameters
-from agents.saved_model import ENV_ID
+from agents.scaling_control import AUTOSCALE
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, missing_extra
 from preserve_gym.scenarios import load_scenario
@@ -50,7 +50,7 @@ class Options:
 
     scenario: str = "recurring-surges"
     """Scenario, by name or file; it must have splits."""
-    env: str = ENV_ID
+    env: str = AUTOSCALE
     """Id of the environment."""
     trials: int = 30
     """In all, those of earlier calls included."""

@@ -14,7 +14,8 @@ from typing import Literal
 from rich.console import Console
 
 from agents.hyperparameters import load_hyperparameters
-from agents.saved_model import CARD, ENV_ID, MODELS, SavedModel, load_card
+from agents.saved_model import CARD, MODELS, SavedModel, load_card
+from agents.scaling_control import AUTOSCALE
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean, missing_extra
 from preserve_gym.forecasting import FORECASTERS
@@ -34,14 +35,14 @@ class Options:
     """Scenarios, by name or file; they must have splits. Of several, one model learns all."""
     algo: Literal["ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac"] = "ppo"
     """Learning algorithm; its hyper-parameters are in agents/hyperparameters/."""
-    env: str = ENV_ID
+    env: str = AUTOSCALE
     """Id of the environment."""
     seed: int = 0
     """Of the learner and of its episodes."""
     steps: int | None = None
     """Of all environments together; none: as in the hyper-parameters."""
     control: str | None = None
-    """What the model does: delta, margin, smooth-margin or target; none: as in the hyper-parameters."""
+    """What the model does: delta, joint, margin, smooth-margin, target; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the model shall reach with the fewest GPU-hours."""
     rate_scales: tuple[float, ...] = (1.0,)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from baselines.tuned import SUFFIX
 from experiments.statistics import FloatArray, miss_statistic
 
 RANGE = 2.0
@@ -49,6 +50,12 @@ def read_elasticities(tables: Path, target: float) -> dict[tuple[str, str], floa
             usual = float(np.median(known))
             found |= {key: usual if np.isnan(value) else value for key, value in of_scenario.items()}
     return found
+
+
+def with_tuned(elasticities: Elasticities) -> dict[tuple[str, str], float]:
+    """The same also for ``NAME-tuned``: defaults and tuned parameters lie on one front."""
+    tuned = {(scenario, name + SUFFIX): value for (scenario, name), value in elasticities.items()}
+    return {**elasticities, **tuned}
 
 
 def elasticity(attainment: FloatArray, gpu_hours: FloatArray, target: float) -> float:

@@ -171,11 +171,13 @@ def _play_window(
     batch = begin(workload, policy, start_s, seed)
     time_s, completed, instance_s = (list(batch.task.info).index(name) for name in _FIGURES)
     targets: list[int] = []
+    sets_weights = bool(batch.task.constants["sets_weights"])
     weights: list[NDArray[np.float64]] = []
     vectors, infos = [batch.physical[0].copy()], []
     for target in turns(batch, policy):
         targets.append(target)
-        weights.append(batch.weights[0].copy())
+        if sets_weights:
+            weights.append(batch.weights[0].copy())
         vectors.append(batch.physical[0].copy())
         infos.append(batch.info[0].copy())
         if batch.ended[0] or len(targets) % _PROGRESS_STEPS == 0:
@@ -201,7 +203,7 @@ def _play_window(
         intervals=_intervals(columns, requests, profile, end_s),
         targets=np.array(targets, np.int64),
         figures=figures,
-        weights=np.array(weights) if batch.task.constants["sets_weights"] else None,
+        weights=np.array(weights) if sets_weights else None,
     )
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from agents.shared_router import LearnedRouter, shared_score, start_weights
+from agents.shared_router import ROUTERS, LearnedRouter, shared_score, start_weights
 from experiments.backend import Pool, opened
 from experiments.metrics import normalized_latency_s
 from experiments.paper_calibration import CALIBRATIONS
@@ -128,8 +128,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     learned = _result(options, state)
     learned.save(options.out / "router.yaml")
     if options.save_as is not None:
-        from agents.shared_router import ROUTERS
-
         learned.save(ROUTERS / f"{options.save_as}.yaml")
     console.print(f"{options.out / 'router.yaml'}: {learned.card['validation']}", highlight=False)
     return 0

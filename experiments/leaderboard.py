@@ -13,10 +13,9 @@ import tyro
 
 from baselines.bounds.kept import FOLDER
 from baselines.tuned import FOLDER as TABLES
-from baselines.tuned import SUFFIX
 from experiments.bounds_page import bounds_table, feasible_table
 from experiments.compare import bounds_of
-from experiments.equal_attainment import read_elasticities
+from experiments.equal_attainment import read_elasticities, with_tuned
 from experiments.forecast_worth import read_worth
 from experiments.leaderboard_page import OWN, at_target, page, score_table, short_table
 from experiments.paper_calibration import RATE_RPS
@@ -95,9 +94,7 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         summary = pd.read_csv(results / "summary.csv", float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise InputError(f"{results / 'summary.csv'}: cannot be read ({error})") from None
-    elasticities = read_elasticities(TABLES, TARGET)
-    # Defaults and tuned parameters lie on the same front.
-    elasticities |= {(scenario, name + SUFFIX): value for (scenario, name), value in elasticities.items()}
+    elasticities = with_tuned(read_elasticities(TABLES, TARGET))
     rows = {name: row for name in records.scenarios if (row := bounds_of(records, name, FOLDER))}
     columns = ["static_gpu_hours", "hindsight_gpu_hours"]
     bounds = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.scaling_control import AUTOSCALE, CLUSTER
 from baselines import Autoscaler
 from preserve_gym.envs.autoscale import autoscale_task
 from preserve_gym.envs.batch import EnvBatch
@@ -68,7 +69,7 @@ def begin(workload: Workload, policy: Policy, start_s: float, seed: int) -> EnvB
     options = policy.env_options()
     if hasattr(policy, "initial_instances"):
         options["initial_instances"] = policy.initial_instances(start_s)
-    make_task = cluster_task if getattr(policy, "env_id", "") == "preserve/Cluster-v0" else autoscale_task
+    make_task = cluster_task if getattr(policy, "env_id", AUTOSCALE) == CLUSTER else autoscale_task
     task = make_task(workload=workload, **options)
     batch = EnvBatch(task, 1)
     batch.begin([0], [task.begin(np.random.default_rng(seed), {"start_s": start_s})])

@@ -14,7 +14,8 @@ import pandas as pd
 from rich.console import Console
 
 from agents.hyperparameters import load_hyperparameters
-from agents.saved_model import ENV_ID, load_card
+from agents.saved_model import load_card
+from agents.scaling_control import AUTOSCALE
 from experiments.backend import BACKENDS, check_address, opened
 from experiments.exchangeable_runs import bootstrap_interval, interquartile_mean
 from experiments.replacing import replacing
@@ -39,7 +40,7 @@ class Options:
     """Scenarios, by name or file; they must have splits."""
     algo: Literal["ppo", "maskable-ppo", "recurrent-ppo", "dqn", "qr-dqn", "sac"] = "ppo"
     """Learning algorithm; its hyper-parameters are in agents/hyperparameters/."""
-    env: str = ENV_ID
+    env: str = AUTOSCALE
     """Id of the environment."""
     seeds: int = 5
     """Trainings of each scenario, with learner's seeds from --seed on."""

@@ -22,7 +22,7 @@ from baselines.policy_name import label_of
 from baselines.tuned import FOLDER as TABLES
 from baselines.tuned import SUFFIX, split_target, split_tuned
 from experiments.compare import bounds_of
-from experiments.equal_attainment import elasticity, log_gpu_hours, read_elasticities
+from experiments.equal_attainment import elasticity, log_gpu_hours, read_elasticities, with_tuned
 from experiments.leaderboard_page import BASELINE, ORACLES
 from experiments.run_records import RunRecords
 from experiments.statistics import LEVEL, Estimate, FloatArray
@@ -96,8 +96,7 @@ def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFra
     Raises:
         InputError: if no learned policy has played, or the run lacks tuned PreServe.
     """
-    elasticities = dict(read_elasticities(tables, TARGET))
-    elasticities |= {(scenario, name + SUFFIX): value for (scenario, name), value in elasticities.items()}
+    elasticities = with_tuned(read_elasticities(tables, TARGET))
     families = _families(records, elasticities)
     if not families:
         raise InputError(f"{records.folder}: expected a run that trained models have played, there are none")

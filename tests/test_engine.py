@@ -613,13 +613,25 @@ def test_a_router_of_ones_own_may_have_many_weights() -> None:
     )
     cluster.set_router_weights(many)
     assert cluster._state.weights[500] == 0.0
-    # In an environment, too.
+
+
+def test_many_weights_pass_through_an_environment() -> None:
+    @router
+    def weighed(view: Any, request: Any) -> int:
+        best, least = view.ready[0], 0.0
+        for k in range(view.n_ready):
+            i = view.ready[k]
+            score = view.weights[40] * view.in_flight[i]
+            if k == 0 or score < least:
+                best, least = i, score
+        return best
+
     options: dict[str, Any] = {
         "cluster": {"max_instances": 4, "min_instances": 4},
         "workload": {"trace": "synthetic-chat", "start_s": 36_000.0, "horizon_s": 120.0},
     }
-    many[40] = 1.0
     rewards = []
+    many = [0.0] * 40 + [1.0]
     for routing in ({"router": weighed, "router_weights": many}, {"router": "least-requests"}):
         env = gym.make("preserve/Autoscale-v0", **options, **routing)
         env.reset(seed=0)

@@ -93,3 +93,27 @@ def log_gpu_hours(totals: FloatArray, elasticities: FloatArray, target: float) -
     distance = miss_statistic(totals[:, :2]) - np.log(1.0 - target)
     taken = np.where(distance > np.log(RANGE), np.nan, np.maximum(distance, -np.log(RANGE)))
     return np.log(totals[:, 2]) - elasticities * taken
+
+
+def log_gpu_hours_along(totals: FloatArray, elasticity: float, target: float) -> float:
+    """Logarithm of the GPU-hours at the target of one policy that has played with several parameters.
+
+    Args:
+        totals: of each, violations, arrivals and GPU-hours, shape (points, 3).
+        elasticity: near the target, at most 0.
+        target: SLO attainment.
+
+    Returns:
+        Between the two points around the target, along the logarithm of the share missed; where there are
+        none, ``log_gpu_hours`` of the point that is nearest.
+    """
+    distance = miss_statistic(totals[:, :2]) - np.log(1.0 - target)
+    logs = np.log(totals[:, 2])
+    meets = distance <= 0.0
+    if meets.any() and not meets.all():
+        low = int(np.argmax(np.where(meets, distance, -np.inf)))
+        high = int(np.argmin(np.where(meets, np.inf, distance)))
+        share = distance[high] / (distance[high] - distance[low])
+        return float(share * logs[low] + (1.0 - share) * logs[high])
+    nearest = int(np.argmin(np.abs(distance)))
+    return float(log_gpu_hours(totals[None, nearest], np.array([elasticity]), target)[0])

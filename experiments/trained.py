@@ -22,7 +22,7 @@ from baselines.policy_name import label_of
 from baselines.tuned import FOLDER as TABLES
 from baselines.tuned import SUFFIX, split_target, split_tuned
 from experiments.compare import bounds_of
-from experiments.equal_attainment import elasticity, log_gpu_hours, read_elasticities, with_tuned
+from experiments.equal_attainment import elasticity, log_gpu_hours_along, read_elasticities, with_tuned
 from experiments.leaderboard_page import BASELINE, ORACLES
 from experiments.run_records import RunRecords
 from experiments.statistics import LEVEL, Estimate, FloatArray
@@ -42,7 +42,8 @@ class Options:
 
     Trainings whose names differ in -seedN only are one policy, and what they differ by is chance. Each
     plays at its own attainment; GPU-hours are carried to the target along its front on validation, as in
-    the benchmark.
+    the benchmark. Of a policy that has also played as NAME@98 or NAME@99.5, they are read off between its
+    points.
     """
 
     run: tyro.conf.Positional[Path]
@@ -80,6 +81,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status_of(command)
 
 
+@dataclass(frozen=True)
+class Played:
+    """What a policy did on the windows of a scenario, with one or several settings of its dial.
+
+    Attributes:
+        points: violations, arrivals and GPU-hours, float64[settings, seeds, windows, 3]; of its own setting
+            first.
+        elasticity: of its front on validation.
+    """
+
+    points: FloatArray
+    elasticity: float
+
+    def log_hours(self, totals: FloatArray) -> float:
+        """Logarithm of the GPU-hours at the target, of totals of shape (settings, 3)."""
+        return log_gpu_hours_along(totals, self.elasticity, TARGET)
+
+    @property
+    def hours(self) -> float:
+        """GPU-hours at the target, of all windows together, per seed."""
+        totals = self.points.sum(axis=(1, 2))
+        return float(np.exp(self.log_hours(totals))) / self.points.shape[1]
+
+
 def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFrame:
     """A row for each scenario and learned policy.
 
@@ -100,28 +125,26 @@ def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFra
     families = _families(records, elasticities)
     if not families:
         raise InputError(f"{records.folder}: expected a run that trained models have played, there are none")
+    learned = {name for members in families.values() for name in members}
     rows = []
     for scenario in records.scenarios:
-        played = records.episodes[records.episodes["scenario"] == scenario]
-        cells = _cells(played)
-        own = {name: elasticities.get((scenario, name), np.nan) for name in cells}
-        if BASELINE not in cells:
+        played = _played(records.episodes[records.episodes["scenario"] == scenario], scenario, elasticities)
+        if BASELINE not in played:
             raise InputError(f"{records.folder}: expected {BASELINE} to have played {scenario}, it has not")
         found = bounds_of(records, scenario, bounds) or {}
         rivals = {
-            name: _hours(cells[name], own[name])
-            for name in cells
-            if split_tuned(name) and name not in ORACLES and not any(name in f for f in families.values())
+            name: policy.hours
+            for name, policy in played.items()
+            if split_tuned(name) and name not in ORACLES and name not in learned
         }
         best = min(rivals, key=lambda name: np.nan_to_num(rivals[name], nan=np.inf))
-        feasible = [_hours(cells[n], own[n]) for n in (f"{name}{SUFFIX}" for name in FEASIBLE) if n in cells]
+        feasible = [played[n].hours for n in (f"{name}{SUFFIX}" for name in FEASIBLE) if n in played]
         for family, members in families.items():
-            present = [name for name in members if name in cells]
+            present = [played[name] for name in members if name in played]
             if not present:
                 continue
-            hours = np.array([_hours(cells[name], own[name]) for name in present])
-            at_target = float(np.exp(np.log(hours).mean()))
-            totals = np.array([cells[name].mean(axis=0).sum(axis=0) for name in present])
+            at_target = float(np.exp(np.log([policy.hours for policy in present]).mean()))
+            totals = np.array([policy.points[0].mean(axis=0).sum(axis=0) for policy in present])
             row: dict[str, Any] = {
                 "scenario": scenario,
                 "policy": family,
@@ -129,10 +152,10 @@ def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFra
                 "attainment": 100.0 * float((1.0 - totals[:, 0] / totals[:, 1]).mean()),
                 "gpu_hours": float(totals[:, 2].mean()),
                 "at_target": at_target,
+                "best": best,
             }
             for column, rival in (("to_preserve", BASELINE), ("to_best", best)):
-                changed = change_of([cells[name] for name in present], cells[rival], own, present, rival)
-                row["best"] = best
+                changed = change_of(present, played[rival])
                 row[column] = 100.0 * float(np.expm1(changed.value))
                 row[f"{column}_same_days"] = 100.0 * changed.same_days
                 row[f"{column}_other_days"] = 100.0 * changed.other_days
@@ -144,37 +167,25 @@ def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def change_of(
-    trainings: Sequence[FloatArray],
-    rival: FloatArray,
-    elasticities: Mapping[str, float],
-    names: Sequence[str],
-    rival_name: str,
-) -> Change:
+def change_of(trainings: Sequence[Played], rival: Played) -> Change:
     """Mean over trainings of the change of GPU-hours at the target over a rival's, on the same arrivals.
 
     Three sources of chance add up: the training, the workload seed, the window. The first is the spread of
     the trainings' own changes; the others the jackknife of their mean.
-
-    Args:
-        trainings: of each, float64[seeds, windows, 3]: violations, arrivals, GPU-hours.
-        rival: the same of the rival.
-        elasticities: by policy.
-        names: of the trainings.
-        rival_name: of the rival.
     """
-    every = np.stack([*trainings, rival], axis=2)
-    own = np.array([elasticities[name] for name in (*names, rival_name)])
+    policies = [*trainings, rival]
+    every = np.concatenate([np.moveaxis(policy.points, 0, 2) for policy in policies], axis=2)
+    ends = np.cumsum([len(policy.points) for policy in policies])[:-1]
 
-    def mean_change(totals: FloatArray) -> FloatArray:
-        logs = log_gpu_hours(totals.reshape(len(own), 3), own, TARGET)
-        return np.array([(logs[:-1] - logs[-1]).mean()])
+    def changes(totals: FloatArray) -> FloatArray:
+        parts = np.split(totals.reshape(-1, 3), ends)
+        logs = [policy.log_hours(part) for policy, part in zip(policies, parts, strict=True)]
+        return np.array(logs[:-1]) - logs[-1]
 
     seeds, windows = every.shape[:2]
-    estimate = Estimate.of(every.reshape(seeds, windows, 1, len(own), 3), mean_change)
-    logs = log_gpu_hours(every.sum(axis=(0, 1)), own, TARGET)
-    n = len(names)
-    between = float(np.var(logs[:-1] - logs[-1], ddof=1)) / n if n > 1 else 0.0
+    estimate = Estimate.of(every[:, :, None], lambda totals: changes(totals).mean(keepdims=True))
+    n = len(trainings)
+    between = float(np.var(changes(every.sum(axis=(0, 1))), ddof=1)) / n if n > 1 else 0.0
     parts = [(between, n - 1), (float(estimate.seed_error[0]) ** 2, seeds - 1)]
     days = (float(estimate.day_error[0]) ** 2, windows - 1)
     return Change(float(estimate.value[0]), _half(parts), _half([*parts, days]))
@@ -205,7 +216,10 @@ def _families(records: RunRecords, elasticities: dict[tuple[str, str], float]) -
         )
         if folder is None:
             continue
-        families.setdefault(re.sub(r"-seed\d+", "", label), []).append(label)
+        label, _ = split_target(label)
+        family = families.setdefault(re.sub(r"-seed\d+", "", label), [])
+        if label not in family:
+            family.append(label)
         for scenario, front in load_card(folder)["validation"]["fronts"].items():
             points = [np.array([point[key] for point in front]) for key in ("attainment", "gpu_hours")]
             elasticities.setdefault((scenario, label), elasticity(points[0], points[1], TARGET))
@@ -222,22 +236,22 @@ def _given(records: RunRecords) -> list[str]:
         raise InputError(f"{path}: expected the options of a run with --policies") from None
 
 
-def _cells(played: pd.DataFrame) -> dict[str, FloatArray]:
-    """Violations, arrivals, GPU-hours by policy, float64[seeds, windows, 3]; of those that played all."""
-    seeds, windows = played["seed"].nunique(), played["window"].nunique()
+def _played(
+    episodes: pd.DataFrame, scenario: str, elasticities: Mapping[tuple[str, str], float]
+) -> dict[str, Played]:
+    """The policies that have played all of a scenario, by name; ``NAME@PERCENT`` are settings of NAME."""
+    seeds, windows = episodes["seed"].nunique(), episodes["window"].nunique()
+    points: dict[str, list[FloatArray]] = {}
+    for policy in sorted(episodes["policy"].unique()):  # NAME comes before NAME@PERCENT
+        rows = episodes[episodes["policy"] == policy].sort_values(["seed", "window"])
+        name, target = split_target(str(policy))
+        if len(rows) == seeds * windows and (target is None or name in points):
+            cells = rows[_FIGURES].to_numpy(np.float64).reshape(seeds, windows, 3)
+            points.setdefault(name, []).append(cells)
     return {
-        str(policy): rows.sort_values(["seed", "window"])[_FIGURES]
-        .to_numpy(np.float64)
-        .reshape(seeds, windows, 3)
-        for policy, rows in played.groupby("policy", sort=False)
-        if len(rows) == seeds * windows
+        name: Played(np.stack(of_it), elasticities.get((scenario, name), np.nan))
+        for name, of_it in points.items()
     }
-
-
-def _hours(cells: FloatArray, own: float) -> float:
-    """GPU-hours at the target, all windows and seeds together, per seed."""
-    totals = cells.sum(axis=(0, 1))[None]
-    return float(np.exp(log_gpu_hours(totals, np.array([own]), TARGET)[0])) / len(cells)
 
 
 if __name__ == "__main__":

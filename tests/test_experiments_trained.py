@@ -10,8 +10,9 @@ import pytest
 import yaml
 from scipy import stats
 
+from experiments.equal_attainment import log_gpu_hours_along
 from experiments.run_records import RunRecords
-from experiments.trained import change_of, main, trained_table
+from experiments.trained import Played, change_of, main, trained_table
 from tests.test_agents_learned_policy import save
 
 TARGET_MISSED = 100  # of 10,000: the target
@@ -107,6 +108,36 @@ def test_who_misses_more_is_carried_to_the_target(run: Path) -> None:
     assert row["attainment"] == pytest.approx(98.75)
 
 
+def test_several_settings_are_read_off_between_them(run: Path) -> None:
+    episodes = pd.read_csv(run / "episodes.csv")
+    own = episodes["policy"] == "corr-tuned"
+    more = episodes[own].assign(policy="corr-tuned@99.5", gpu_hours=episodes.loc[own, "gpu_hours"] * 1.21)
+    more["violations"] = TARGET_MISSED / 2
+    episodes.loc[own, "violations"] = TARGET_MISSED * 2
+    pd.concat([episodes, more]).to_csv(run / "episodes.csv", index=False)
+    options = yaml.safe_load((run / "options.yaml").read_text())
+    options["policies"].append(options["policies"][0] + "@99.5")  # has not played: of no effect
+    (run / "options.yaml").write_text(yaml.safe_dump(options))
+    (row,) = trained_table(RunRecords(run), run.parent / "tables", run.parent).to_dict("records")
+    # The target is half way along the logarithm of what is missed.
+    assert row["best"] == "corr-tuned"
+    assert row["to_best"] == pytest.approx(100.0 * ((90.0 * 110.0) ** 0.5 / (120.0 * 1.1) - 1.0), rel=1e-3)
+    assert row["trainings"] == 2
+
+
+def test_along_a_front() -> None:
+    def along(*points: tuple[float, float]) -> float:
+        totals = np.array([(missed, 10_000.0, hours) for missed, hours in points])
+        return float(np.exp(log_gpu_hours_along(totals, -0.5, 0.99)))
+
+    assert along((200.0, 100.0), (50.0, 400.0)) == pytest.approx(200.0, rel=1e-2)
+    # The two around the target count, whatever their order.
+    assert along((9.0, 1.0), (50.0, 400.0), (900.0, 1.0), (200.0, 100.0)) == pytest.approx(200.0, rel=1e-2)
+    # None below: from the nearest.
+    assert along((180.0, 100.0), (150.0, 100.0)) == pytest.approx(100.0 * 1.5**0.5, rel=1e-2)
+    assert np.isnan(along((400.0, 100.0), (300.0, 100.0)))
+
+
 def test_intervals_grow_with_seeds_and_windows_that_differ() -> None:
     rng = np.random.default_rng(0)
 
@@ -115,16 +146,17 @@ def test_intervals_grow_with_seeds_and_windows_that_differ() -> None:
         hours = 100.0 * np.exp(noise)
         return np.stack([np.full_like(hours, 100.0), np.full_like(hours, 10_000.0), hours], axis=2)
 
-    names = "abcdefgh"
-    own = dict.fromkeys((*names, "rival"), 0.0)
-    rival, one, other = cells(0.0, 0.0), cells(0.05, 0.0), cells(0.0, 0.05)
-    of_seeds = change_of([one] * len(names), rival, own, names, "rival")
+    def played(seed_noise: float, window_noise: float) -> Played:
+        return Played(cells(seed_noise, window_noise)[None], 0.0)
+
+    rival, one, other = played(0.0, 0.0), played(0.05, 0.0), played(0.0, 0.05)
+    of_seeds = change_of([one] * 8, rival)
     assert of_seeds.other_days == pytest.approx(of_seeds.same_days)
     assert 0.02 < of_seeds.same_days < 0.08  # t of 7 degrees times 0.05 over the root of 8
-    of_windows = change_of([other] * len(names), rival, own, names, "rival")
+    of_windows = change_of([other] * 8, rival)
     assert np.isnan(of_windows.same_days)  # no chance at all: nothing differs but the windows
     assert of_windows.other_days > 0.02
-    of_trainings = change_of([cells(0.05, 0.0) for _ in names], rival, own, names, "rival")
+    of_trainings = change_of([played(0.05, 0.0) for _ in range(8)], rival)
     assert of_trainings.same_days > 0.01
 
 

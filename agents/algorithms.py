@@ -93,8 +93,8 @@ def network_of(algorithm: Algorithm, model: Any, gradual: bool) -> Network:
     """The network of a learner, to decide deterministically; a copy.
 
     The likeliest action of PPO is a poor summary of what it learned where actions are steps: "no step" is
-    nearly always the likeliest, while the mean drifts up or down. Where steps may be fractions, the mean is
-    taken.
+    nearly always the likeliest, while the mean drifts up or down. Where steps may be fractions, the control
+    is given the shares of all, and takes the mean.
 
     Args:
         gradual: whether they may.
@@ -107,7 +107,7 @@ def network_of(algorithm: Algorithm, model: Any, gradual: bool) -> Network:
     head = algorithm.head
     if algorithm.is_ppo:
         modules = [*policy.mlp_extractor.policy_net, policy.action_net]
-        head = ("mean" if gradual else "argmax") if discrete else "number"
+        head = ("shares" if gradual else "argmax") if discrete else "number"
     elif algorithm.learner == "DQN":
         modules = [*policy.q_net.q_net]
     elif algorithm.learner == "QRDQN":

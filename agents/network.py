@@ -13,7 +13,7 @@ from preserve_gym.errors import InputError
 F4 = NDArray[np.float32]
 
 ACTIVATIONS = ("relu", "tanh")
-HEADS = ("argmax", "mean", "quantiles", "number", "squashed")
+HEADS = ("argmax", "shares", "quantiles", "number", "squashed")
 
 
 class Network:
@@ -26,9 +26,9 @@ class Network:
             LSTM ``lstm_weight_input``, ``lstm_weight_hidden``, ``lstm_bias_input``, ``lstm_bias_hidden``, its
             four gates in torch's order (input, forget, cell, output).
         activation: between layers, one of ``ACTIVATIONS``.
-        head: what the last layer gives: ``argmax``, a value for each action; ``mean``, the logarithms of
-            their shares, of which the mean action is taken; ``quantiles``, several values for each action,
-            of which the mean counts; ``number``, the action; ``squashed``, the action before its tanh.
+        head: what the last layer gives: ``argmax``, a value for each action; ``shares``, the logarithms
+            of their shares, which it answers with; ``quantiles``, several values for each action, of which
+            the mean counts; ``number``, the action; ``squashed``, the action before its tanh.
         actions: how many there are, or numbers in one.
         masked: whether it was trained with masks and must be given them.
 
@@ -72,8 +72,8 @@ class Network:
             masks: actions that may be chosen, bool[n, actions]; None: all.
 
         Returns:
-            int64[n], for the head ``mean`` float32[n], or float32[n, numbers] in [-1, 1]; and the state, None
-            without an LSTM.
+            int64[n], for the head ``shares`` float32[n, actions], or float32[n, numbers] in [-1, 1]; and the
+            state, None without an LSTM.
         """
         values = features
         if self.recurrent:
@@ -91,10 +91,9 @@ class Network:
             values = values.reshape(len(values), -1, self.actions).mean(axis=1)
         if masks is not None:
             values = np.where(masks, values, -np.inf)
-        if self.head == "mean":
+        if self.head == "shares":
             shares = np.exp(values - values.max(axis=1, keepdims=True))
-            shares /= shares.sum(axis=1, keepdims=True)
-            return shares @ np.arange(self.actions, dtype=np.float32), state
+            return shares / shares.sum(axis=1, keepdims=True), state
         return values.argmax(axis=1), state
 
     def restart(self, state: Any, which: NDArray[Any]) -> Any:

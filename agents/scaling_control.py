@@ -123,7 +123,10 @@ class Control(ABC):
 
     @abstractmethod
     def act(self, actions: NDArray[Any], memory: Memory) -> NDArray[Any]:
-        """The actions of the environment for those of the model; ``memory`` is changed in place."""
+        """The actions of the environment for those of the model; ``memory`` is changed in place.
+
+        Of discrete actions a control that is ``gradual`` also takes shares, float32[n, actions].
+        """
 
 
 class TargetControl(Control):
@@ -167,16 +170,19 @@ class MarginControl(Control):
     """The model changes a margin, and ``target = ceil(margin * need)``: CORR with a margin that moves.
 
     The need is the highest ``corrected_need`` of the last 60 s of decisions 10 s apart: with a constant
-    margin this is the heuristic ``corr``, so that a model begins with what a good rule does. Discrete(5):
-    the margin changes by -2 to +2 steps of 5 %. What is seen besides the environment's features: the margin,
-    by how much the target falls short, the need over the highest need, and the time within the hour.
+    margin this is the heuristic ``corr``, so that a model begins with what a good rule does. Discrete(7):
+    the margin changes by one of ``STEPS``, or by their mean. What is seen besides the environment's features:
+    the margin, by how much the target falls short, the need over the highest need, and the time within the
+    hour.
     """
 
     action_mode = "target"
-    start: ClassVar[tuple[float, ...]] = _SLOW_WALK
+    start: ClassVar[tuple[float, ...]] = (-3.0, *_SLOW_WALK, -3.0)
     gradual = True
     STEP = 0.05
     """Change of the logarithm of the margin."""
+    STEPS = np.array([-8.0, -2.0, -1.0, 0.0, 1.0, 2.0, 8.0])
+    """How many of those an action is: a leap for what comes at once, single ones to settle."""
     LOWEST, HIGHEST, USUAL = 0.5, 3.0, 1.2
     """Bounds of the margin, and that at the beginning of an episode."""
     DRAWN = (0.8, 1.9)
@@ -193,7 +199,7 @@ class MarginControl(Control):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.space = spaces.Discrete(2 * MAX_DELTA + 1)
+        self.space = spaces.Discrete(len(self.STEPS))
         self._need, self._target = feature(site, "corrected_need"), feature(site, "target")
         self._day = feature(site, "day_sin"), feature(site, "day_cos")
         self.feature_names = (*site.feature_names, *self.EXTRAS)
@@ -215,7 +221,7 @@ class MarginControl(Control):
 
     def observe(self, observations: F4, memory: Memory) -> F4:
         """The features of the environment, then ``EXTRAS``."""
-        need = observations[:, self._need].astype(np.float64)
+        need = self._needed(observations)
         memory.needs[:, :-1] = memory.needs[:, 1:]
         memory.needs[:, -1] = need
         highest = memory.needs.max(axis=1)
@@ -231,12 +237,16 @@ class MarginControl(Control):
         seen = np.concatenate([observations, np.stack(extras, axis=1)], axis=1)
         return np.clip(seen, self.low, self.high).astype(np.float32)
 
+    def _needed(self, observations: F4) -> F8:
+        """Instances that are needed now, over the most."""
+        return observations[:, self._need].astype(np.float64)
+
     def masks(self, observations: F4, memory: Memory) -> NDArray[np.bool_]:
         """The changes that leave the margin within its bounds; no change always."""
-        after = memory.log_margin[:, None] + self.STEP * np.arange(-MAX_DELTA, MAX_DELTA + 1)
+        after = memory.log_margin[:, None] + self.STEP * self.STEPS
         lowest, highest = np.log(self.LOWEST), np.log(self.HIGHEST)
         masks: NDArray[np.bool_] = (after >= lowest - 1e-9) & (after <= highest + 1e-9)
-        masks[:, MAX_DELTA] = True
+        masks[:, self.STEPS == 0.0] = True
         return masks
 
     def act(self, actions: NDArray[Any], memory: Memory) -> F4:
@@ -256,11 +266,28 @@ class MarginControl(Control):
         return targets
 
     def _steps(self, actions: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(actions) - MAX_DELTA
+        """Of actions by number, or of the shares of all."""
+        return actions @ self.STEPS if np.ndim(actions) > 1 else self.STEPS[np.asarray(actions)]
+
+
+class QueueMarginControl(MarginControl):
+    """The same with another need: no less than the instances that the requests in flight would fill.
+
+    One is full with as many requests as it has in flight at the load at which it just meets the SLO. For
+    crowds that come faster than rates tell.
+    """
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._in_flight = [feature(site, name) for name in ("ready", "running", "waiting")]
+
+    def _needed(self, observations: F4) -> F8:
+        ready, running, waiting = (observations[:, k].astype(np.float64) for k in self._in_flight)
+        return np.maximum(super()._needed(observations), ready * (running + waiting))
 
 
 class SmoothMarginControl(MarginControl):
-    """The same with one number in [-1, 1]: the margin changes by that many times two steps."""
+    """The same with one number in [-1, 1], from the first of ``STEPS`` to the last, and between them."""
 
     start: ClassVar[tuple[float, ...]] = ()
 
@@ -269,7 +296,8 @@ class SmoothMarginControl(MarginControl):
         self.space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
     def _steps(self, actions: NDArray[Any]) -> NDArray[Any]:
-        return MAX_DELTA * np.clip(np.asarray(actions, np.float64)[:, 0], -1.0, 1.0)
+        places = np.linspace(-1.0, 1.0, len(self.STEPS))
+        return np.interp(np.asarray(actions, np.float64)[:, 0], places, self.STEPS)
 
 
 class JointControl(SmoothMarginControl):
@@ -311,6 +339,7 @@ CONTROLS: dict[str, type[Control]] = {
     "delta": DeltaControl,
     "joint": JointControl,
     "margin": MarginControl,
+    "queue-margin": QueueMarginControl,
     "smooth-margin": SmoothMarginControl,
     "target": TargetControl,
 }

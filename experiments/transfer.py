@@ -14,23 +14,21 @@ from rich.console import Console
 from baselines import POLICIES
 from baselines.policy_name import check_policy_name, label_of
 from experiments.backend import opened
-from experiments.leaderboard_page import table as markdown
 from experiments.policies import build_policy
 from experiments.replacing import replacing
-from experiments.summary import TARGET
 from experiments.tables import plain_console, show
 from experiments.totals import play_totals
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.config import ClusterConfig
-from preserve_gym.errors import InputError
+from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.scenarios import Scenario, load_scenario
+from preserve_gym.sim.routers import ROUTERS
 from preserve_gym.workload import Workload
 
 PROGRAM = "python -m experiments.transfer"
 CHANGES = ("none", "cold-start-x2", "load-x0.5", "load-x2", "naive-forecast")
-"""What is otherwise; the fleet may grow twice as large with twice the load."""
-RESULTS = Path(__file__).parents[1] / "results" / "learned" / "transfer.csv"
-"""Of the run that docs/learned-policies.md shows."""
+"""What is otherwise, besides ``router-NAME``; the fleet may grow twice as large with twice the load."""
+ROUTER = "router-"
 _KEY = ["scenario", "change", "seed"]
 
 
@@ -47,7 +45,8 @@ class Options:
     scenario: tuple[str, ...] = ("chat-week",)
     """Scenarios, by name or file."""
     changes: tuple[str, ...] = CHANGES
-    """Some of none, cold-start-x2, load-x0.5, load-x2, naive-forecast."""
+    """Some of none, cold-start-x2, load-x0.5, load-x2, naive-forecast, router-NAME; of the last those whose
+    policies do not route themselves."""
     seeds: int = 4
     """Workload seeds of each, from 0 on."""
     jobs: int = 1
@@ -110,8 +109,11 @@ def _check(options: Options) -> None:
     for name in options.policies:
         check_policy_name(name, POLICIES, "--policies")
     for change in options.changes:
-        if change not in CHANGES:
-            raise InputError(f"--changes: expected some of {', '.join(CHANGES)}, got {change!r}")
+        router = change.removeprefix(ROUTER)
+        if change not in CHANGES and (router == change or router not in ROUTERS):
+            hint = did_you_mean(change, [*CHANGES, *(ROUTER + name for name in ROUTERS)])
+            known = f"{', '.join(CHANGES)}, {ROUTER}NAME"
+            raise InputError(f"--changes: expected some of {known}, got {change!r}{hint}")
     for name, most in (("seeds", 1000), ("jobs", 256)):
         if not 1 <= getattr(options, name) <= most:
             raise InputError(f"--{name}: expected an integer in [1, {most}], got {getattr(options, name)}")
@@ -135,9 +137,11 @@ def play(task: Task) -> list[dict[str, Any]]:
     scenario = load_scenario(task.source)
     cluster, workload = changed(scenario, task.change, task.seed)
     usual = scenario.make_workload("test", task.seed)
+    router = task.change.removeprefix(ROUTER) if task.change.startswith(ROUTER) else None
     rows = []
     for name in task.policies:
-        policy = replace(build_policy(name, scenario.cluster, usual, scenario.name), cluster=cluster)
+        built = build_policy(name, scenario.cluster, usual, scenario.name, router)
+        policy = replace(built, cluster=cluster)
         found = play_totals(workload, policy)
         own = {"scenario": scenario.name, "change": task.change, "seed": task.seed, "policy": label_of(name)}
         rows.append({**own, **found._asdict()})
@@ -164,20 +168,6 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     hours = rows.groupby(["scenario", "change", "policy"], sort=False)["gpu_hours"].mean()
     table = pd.DataFrame({"attainment": 100.0 * (1.0 - totals["violations"] / totals["arrived"])})
     return table.assign(gpu_hours=hours).reset_index()
-
-
-def page_table(rows: pd.DataFrame) -> str:
-    """Attainment and GPU-hours of every policy in Markdown, a row for each scenario and change."""
-    policies = list(dict.fromkeys(rows["policy"]))
-    cells: dict[tuple[str, str], list[str]] = {}
-    for found in means(rows).to_dict("records"):
-        scenario, change = found["scenario"], found["change"]
-        what = "" if change == "none" else change.replace("-", " ")
-        row = cells.setdefault((scenario, change), [f"`{scenario}`", what, *[""] * len(policies)])
-        mark = "" if found["attainment"] >= 100.0 * TARGET else "*"
-        shown = f"{found['attainment']:.2f}{mark} {found['gpu_hours']:.1f}"
-        row[2 + policies.index(found["policy"])] = shown
-    return markdown(("scenario", "what is otherwise", *(f"`{name}`" for name in policies)), cells.values())
 
 
 if __name__ == "__main__":

@@ -55,31 +55,31 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 @pytest.fixture
 def still(tmp_path: Path) -> Path:
     """A model that never changes its margin."""
-    return save(tmp_path / "still", bias=(0.0, 0.0, 1.0, 0.0, 0.0), scale=0.0)
+    return save(tmp_path / "still", bias=(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0), scale=0.0)
 
 
 @pytest.fixture
 def lively(tmp_path: Path) -> Path:
     """A model that does one thing here and another there."""
-    return save(tmp_path / "lively", bias=(0.0,) * 5, scale=1.0)
+    return save(tmp_path / "lively", bias=(0.0,) * 7, scale=1.0)
 
 
 def save(folder: Path, bias: tuple[float, ...], scale: float, scenario: str = "chat-week") -> Path:
     features = (*ScaleObservation("flat", CLUSTER, WorkloadConfig()).feature_names, *MarginControl.EXTRAS)
     rng = np.random.default_rng(0)
     hidden = rng.normal(0.0, 0.3, (16, len(features))), np.zeros(16)
-    arrays = dense_arrays([hidden, (scale * rng.normal(0.0, 1.0, (5, 16)), np.array(bias))])
+    arrays = dense_arrays([hidden, (scale * rng.normal(0.0, 1.0, (7, 16)), np.array(bias))])
     card = {
         "algorithm": "ppo",
         "scenarios": [scenario],
         "layout": {"env_id": "preserve/Autoscale-v0", "control": "margin", "features": list(features)},
-        "network": {"activation": "tanh", "head": "argmax", "actions": 5, "masked": False},
+        "network": {"activation": "tanh", "head": "argmax", "actions": 7, "masked": False},
         "router": "preserve",
         "violation_weight": 3.0,
         "validation": {"target": 0.99, "gpu_hours": 10.0, "fronts": {}},
         "training": {},
     }
-    SavedModel(folder.name, card, Network(arrays, "tanh", "argmax", 5)).save(folder)
+    SavedModel(folder.name, card, Network(arrays, "tanh", "argmax", 7)).save(folder)
     return folder
 
 
@@ -105,7 +105,7 @@ def play(policy: Any, workload: Workload, window: int = 0) -> tuple[list[int], d
 def test_what_is_saved_is_loaded(lively: Path) -> None:
     model = load_model(lively)
     assert (model.name, model.card["violation_weight"]) == ("lively", 3.0)
-    again = save(lively.parent / "again", bias=(0.0,) * 5, scale=1.0)
+    again = save(lively.parent / "again", bias=(0.0,) * 7, scale=1.0)
     for name, values in load_model(again).network.arrays.items():
         np.testing.assert_array_equal(values, model.network.arrays[name])
 
@@ -255,7 +255,7 @@ def change_card(folder: Path, change: Any) -> None:
         (lambda card: card.pop("layout"), r"card.yaml: layout: expected a card with it"),
         (lambda card: card["network"].pop("head"), r"card.yaml: network: expected activation, head"),
         (lambda card: card["network"].update(head="best"), r"head: expected one of argmax"),
-        (lambda card: card["network"].update(actions=7), r"expected 7 actions, got 5 outputs"),
+        (lambda card: card["network"].update(actions=9), r"expected 9 actions, got 7 outputs"),
         (lambda card: card["layout"]["features"].pop(), r"expected the 45 features of its card, got 46"),
     ],
 )
@@ -287,10 +287,10 @@ def test_a_model_is_found_by_the_traffic_it_was_trained_on(
         make_fitted_policy("ppo", CLUSTER, workload)
     scenario = tmp_path / "hour.yaml"
     scenario.write_text(SCENARIO, encoding="utf-8")
-    save(tmp_path / "models" / "ppo-other", (0.0,) * 5, 1.0)
+    save(tmp_path / "models" / "ppo-other", (0.0,) * 7, 1.0)
     with pytest.raises(InputError, match=r"no model in agents/models"):
         make_fitted_policy("ppo", CLUSTER, workload)
-    save(tmp_path / "models" / "ppo-hour", (0.0,) * 5, 1.0, str(scenario))
+    save(tmp_path / "models" / "ppo-hour", (0.0,) * 7, 1.0, str(scenario))
     policy = make_fitted_policy("ppo", CLUSTER, workload)
     assert (policy.name, getattr(policy, "model", None)) == ("ppo", "ppo-hour")
     with pytest.raises(InputError, match=r"'dqn': no model"):
@@ -304,7 +304,7 @@ def test_its_dial_is_tuned_as_the_margins_of_heuristics_are(
     monkeypatch.setattr("agents.learned_policy.MODELS", tmp_path / "models")
     scenario = tmp_path / "hour.yaml"
     scenario.write_text(SCENARIO, encoding="utf-8")
-    save(tmp_path / "models" / "ppo-hour", (0.0,) * 5, 1.0, str(scenario))
+    save(tmp_path / "models" / "ppo-hour", (0.0,) * 7, 1.0, str(scenario))
     command = ["--scenario", str(scenario), "--policies", "ppo", "rate", "ppo-hour"]
     assert tune.main([*command, "--out", str(tmp_path / "out"), "--tables", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "hour.csv")

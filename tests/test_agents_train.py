@@ -327,8 +327,13 @@ def test_where_steps_may_be_fractions_the_mean_of_ppo_is_taken() -> None:
     actions, _ = network_of(ALGORITHMS["ppo"], model, envs.control.gradual).act(seen)
     with torch.no_grad():
         shares = model.policy.get_distribution(torch.as_tensor(seen)).distribution.probs.numpy()
-    np.testing.assert_allclose(actions, shares @ np.arange(5), atol=1e-5)
-    assert (np.abs(actions - np.rint(actions)) > 0.01).any()
+    np.testing.assert_allclose(actions, shares, atol=1e-5)
+    memory = envs.control.begin(len(seen))
+    before = memory.log_margin.copy()
+    envs.control.act(actions, memory)
+    steps = shares @ [-8.0, -2.0, -1.0, 0.0, 1.0, 2.0, 8.0]
+    np.testing.assert_allclose(memory.log_margin - before, 0.05 * steps, atol=1e-5)
+    assert (np.abs(steps - np.rint(steps)) > 0.01).any()
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
@@ -364,8 +369,8 @@ def perturb(model: Any) -> None:
             values += 0.5 * torch.randn(values.shape, generator=generator)
 
 
-@pytest.mark.parametrize("control", ["delta", "margin"])
-def test_the_masks_of_a_control_are_the_moves_that_change_something(control: str) -> None:
+@pytest.mark.parametrize(("control", "actions"), [("delta", 5), ("margin", 7)])
+def test_the_masks_of_a_control_are_the_moves_that_change_something(control: str, actions: int) -> None:
     envs = small_envs(control)
     assert is_masking_supported(envs)
     assert not is_masking_supported(small_envs("target"))
@@ -374,10 +379,10 @@ def test_the_masks_of_a_control_are_the_moves_that_change_something(control: str
         envs.step(np.zeros(8, np.int64))
     for _ in range(2):
         masks = np.stack(envs.env_method("action_masks"))
-        assert masks.shape == (8, 5)
-        assert masks[:, 2].all()
+        assert masks.shape == (8, actions)
+        assert masks[:, actions // 2].all()
         envs.step(np.zeros(8, np.int64))
-    assert not np.stack(envs.env_method("action_masks"))[0, :2].any()
+    assert not np.stack(envs.env_method("action_masks"))[0, : actions // 2].any()
 
 
 def test_the_weight_is_chosen_between_the_points_of_a_front() -> None:

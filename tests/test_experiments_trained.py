@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Path:
     folder.mkdir()
     names = []
     for seed in (0, 1):
-        path = save(tmp_path / f"ppo-x-seed{seed}" / "model", (0.0,) * 5, 1.0)
+        path = save(tmp_path / f"ppo-x-seed{seed}" / "model", (0.0,) * 7, 1.0)
         card = yaml.safe_load((path / "card.yaml").read_text())
         keys = ("violation_weight", "attainment", "gpu_hours")
         card["validation"]["fronts"] = {"x": [dict(zip(keys, point, strict=True)) for point in POINTS]}

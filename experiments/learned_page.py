@@ -1,0 +1,106 @@
+"""The tables of what is learned, made of results/ and of the models' cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agents.saved_model import CARD, load_card
+from baselines.tuned import split_target
+from experiments.equal_attainment import log_gpu_hours_along
+from experiments.leaderboard_page import table
+from experiments.summary import TARGET
+from experiments.transfer import ROUTER
+
+_RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = _RESULTS / "learned" / "trained.csv"
+"""The table of ``python -m experiments.trained`` that docs/learned-policies.md shows."""
+PAIRS = _RESULTS / "routers" / "pairs.csv"
+"""That of ``python -m experiments.transfer`` that the page on ``preserve/Cluster-v0`` shows."""
+
+
+def trained_table(path: Path) -> str:
+    """Learned policies beside tuned PreServe and the best tuned rival, a row for each scenario.
+
+    Args:
+        path: of the table of ``python -m experiments.trained``.
+    """
+    heads = (
+        *("scenario", "policy", "trainings", "attainment, %", "GPU-hours", "at 99 %"),
+        *("to `preserve-tuned`, %", "best rival", "to it, %", "share of the room, %", "score"),
+    )
+    cells = [
+        (
+            *(f"`{row['scenario']}`", f"`{row['policy']}`", f"{row['trainings']}"),
+            *(f"{row['attainment']:.2f}", f"{row['gpu_hours']:.1f}", f"{row['at_target']:.1f}"),
+            _change(row, "to_preserve"),
+            f"`{row['best']}`",
+            _change(row, "to_best"),
+            f"{row['gap_share']:.0f}",
+            f"{row['score']:.2f}",
+        )
+        for row in pd.read_csv(path).to_dict("records")
+    ]
+    return table(heads, cells)
+
+
+def _change(row: Mapping[Any, Any], column: str) -> str:
+    """A change in % with half its intervals: for the same days, and for others."""
+    halves = (row[f"{column}_{days}"] for days in ("same_days", "other_days"))
+    shown = ("-" if np.isnan(half) else f"{half:.1f}" for half in halves)
+    return f"{row[column]:+.1f} ± {' / '.join(shown)}"
+
+
+def models_table(models: Path) -> str:
+    """The models of the repository in Markdown: what they were trained on, how long, and what they reach."""
+    heads = (
+        *("model", "trained on", "control", "seed", "steps", "wall time, s", "violation weight"),
+        "GPU-hours at the target on validation",
+    )
+    cells = []
+    for path in sorted(models.glob(f"*/{CARD}")):
+        card = load_card(path.parent)
+        hours = card["validation"]["gpu_hours"]
+        cells.append(
+            (
+                f"`{path.parent.name}`",
+                ", ".join(f"`{name}`" for name in card["scenarios"]),
+                f"`{card['layout']['control']}`",
+                f"{card['training']['seed']}",
+                f"{card['training']['parameters']['steps']:,}",
+                f"{card['wall_s']:.0f}",
+                f"{card['violation_weight']:g}",
+                "-" if hours is None else f"{hours:.1f}",
+            )
+        )
+    return table(heads, cells)
+
+
+def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> str:
+    """GPU-hours at the target of every pair of autoscaler and router, in Markdown, the best first.
+
+    Args:
+        path: of a table of ``python -m experiments.transfer`` whose changes are routers, or none for policies
+            that route themselves. ``NAME@PERCENT`` are settings of NAME.
+        elasticities: of ``experiments.equal_attainment``.
+    """
+    rows = pd.read_csv(path)
+    rows["name"] = [split_target(name)[0] for name in rows["policy"]]
+    found = []
+    for key, part in rows.groupby(["scenario", "name", "change"], sort=False):
+        scenario, name, change = (str(value) for value in key)
+        totals = part.groupby("policy")[["violations", "arrived", "gpu_hours"]].sum()
+        own = elasticities.get((scenario, name), np.nan)
+        log_hours = log_gpu_hours_along(totals.to_numpy(np.float64), own, TARGET)
+        router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
+        found.append((scenario, float(np.exp(log_hours)) / part["seed"].nunique(), name, router))
+    found.sort(key=lambda row: (row[0], np.nan_to_num(row[1], nan=np.inf)))
+    shown = [
+        (f"`{scenario}`", f"`{name}`", router, "-" if np.isnan(hours) else f"{hours:.1f}")
+        for scenario, hours, name, router in found
+    ]
+    return table(("scenario", "autoscaler", "router", "GPU-hours at 99 %"), shown)

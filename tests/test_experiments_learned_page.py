@@ -1,0 +1,65 @@
+"""The tables of what is learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from experiments.learned_page import models_table, pairs_table, trained_table
+from tests.test_agents_learned_policy import save
+
+
+def test_learned_policies_beside_rivals(tmp_path: Path) -> None:
+    row = {
+        "scenario": "x",
+        "policy": "ppo-x",
+        "trainings": 10,
+        "attainment": 98.765,
+        "gpu_hours": 123.45,
+        "at_target": 120.0,
+        "best": "corr-tuned",
+        "to_preserve": -12.34,
+        "to_preserve_same_days": 1.26,
+        "to_preserve_other_days": None,
+        "to_best": 2.0,
+        "to_best_same_days": 0.5,
+        "to_best_other_days": 3.0,
+        "gap_share": 61.4,
+        "score": 0.678,
+    }
+    pd.DataFrame([row]).to_csv(tmp_path / "trained.csv", index=False)
+    *_, shown = trained_table(tmp_path / "trained.csv").splitlines()
+    assert shown == (
+        "| `x` | `ppo-x` | 10 | 98.77 | 123.5 | 120.0 | -12.3 ± 1.3 / - | `corr-tuned` "
+        "| +2.0 ± 0.5 / 3.0 | 61 | 0.68 |"
+    )
+
+
+def test_models_by_their_cards(tmp_path: Path) -> None:
+    path = save(tmp_path / "ppo-x", (0.0,) * 7, 1.0) / "card.yaml"
+    card = yaml.safe_load(path.read_text())
+    card |= {"wall_s": 123.4, "training": {"seed": 3, "parameters": {"steps": 1_500_000}}}
+    path.write_text(yaml.safe_dump(card))
+    *_, shown = models_table(tmp_path).splitlines()
+    assert shown == "| `ppo-x` | `chat-week` | `margin` | 3 | 1,500,000 | 123 | 3 | 10.0 |"
+
+
+def test_pairs_are_compared_at_the_target(tmp_path: Path) -> None:
+    rows = [
+        # 2 % and 0.5 % missed: 1 % lies half way along the logarithm.
+        *(("a-tuned", "router-one", seed, 10**6, 20_000, 10.0) for seed in (0, 1)),
+        *(("a-tuned@99.5", "router-one", seed, 10**6, 5_000, 40.0) for seed in (0, 1)),
+        *(("a-tuned", "router-two", seed, 10**6, 10_000, 15.0) for seed in (0, 1)),
+        *(("b", "none", seed, 10**6, 90_000, 1.0) for seed in (0, 1)),
+    ]
+    table = pd.DataFrame(rows, columns=["policy", "change", "seed", "arrived", "violations", "gpu_hours"])
+    table.insert(0, "scenario", "x")
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    lines = pairs_table(tmp_path / "pairs.csv", {("x", "a-tuned"): -0.1, ("x", "b"): -0.1}).splitlines()
+    assert lines[2:] == [
+        "| `x` | `a-tuned` | `two` | 15.0 |",
+        "| `x` | `a-tuned` | `one` | 20.0 |",
+        "| `x` | `b` | its own | - |",
+    ]

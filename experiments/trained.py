@@ -46,8 +46,8 @@ class Options:
     points.
     """
 
-    run: tyro.conf.Positional[Path]
-    """Folder of a run that trained models and tuned policies have played."""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs that trained models and tuned policies have played, on the same arrivals."""
     out: Path | None = None
     """CSV file for the table."""
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         options: Options = parse(Options, arguments, PROGRAM)
-        table = trained_table(RunRecords(options.run), TABLES, BOUNDS)
+        table = trained_table([RunRecords(folder) for folder in options.runs], TABLES, BOUNDS)
         show(f"GPU-hours at {100 * TARGET:g} % attainment, and changes in %", table, plain_console())
         if options.out is not None:
             table.to_csv(options.out, index=False, float_format="%.6g", lineterminator="\n")
@@ -105,7 +105,7 @@ class Played:
         return float(np.exp(self.log_hours(totals))) / self.points.shape[1]
 
 
-def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFrame:
+def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.DataFrame:
     """A row for each scenario and learned policy.
 
     Columns: ``trainings``; ``attainment`` and ``gpu_hours`` as they fall, means over trainings and seeds;
@@ -114,24 +114,32 @@ def trained_table(records: RunRecords, tables: Path, bounds: Path) -> pd.DataFra
     of what lies between tuned PreServe and the feasible bound; ``score``.
 
     Args:
-        records: of the run.
+        runs: with the same arrivals; of a policy that has played in several, the first counts.
         tables: folder of ``python -m experiments.tune``.
         bounds: folder of ``python -m experiments.bounds``.
 
     Raises:
-        InputError: if no learned policy has played, or the run lacks tuned PreServe.
+        InputError: if no learned policy has played, or tuned PreServe has not, or arrivals differ.
     """
     elasticities = with_tuned(read_elasticities(tables, TARGET))
-    families = _families(records, elasticities)
-    if not families:
-        raise InputError(f"{records.folder}: expected a run that trained models have played, there are none")
+    families: dict[str, list[str]] = {}
+    for records in runs:
+        _add_families(records, families, elasticities)
     learned = {name for members in families.values() for name in members}
+    folders = ", ".join(str(records.folder) for records in runs)
+    episodes = _joined(runs)
+    scenarios = dict.fromkeys(
+        episodes["scenario"][[split_target(p)[0] in learned for p in episodes["policy"]]]
+    )
+    if not scenarios:
+        raise InputError(f"{folders}: expected a run that trained models have played, there are none")
     rows = []
-    for scenario in records.scenarios:
-        played = _played(records.episodes[records.episodes["scenario"] == scenario], scenario, elasticities)
+    for scenario in map(str, scenarios):
+        played = _played(episodes[episodes["scenario"] == scenario], scenario, elasticities)
         if BASELINE not in played:
-            raise InputError(f"{records.folder}: expected {BASELINE} to have played {scenario}, it has not")
-        found = bounds_of(records, scenario, bounds) or {}
+            raise InputError(f"{folders}: expected {BASELINE} to have played {scenario}, it has not")
+        holding = next(records for records in runs if scenario in records.scenarios)
+        found = bounds_of(holding, scenario, bounds) or {}
         rivals = {
             name: policy.hours
             for name, policy in played.items()
@@ -200,9 +208,22 @@ def _half(parts: Sequence[tuple[float, int]]) -> float:
     return float(stats.t.ppf(0.5 + 0.5 * LEVEL, degrees)) * variance**0.5
 
 
-def _families(records: RunRecords, elasticities: dict[tuple[str, str], float]) -> dict[str, list[str]]:
-    """Labels of learned policies by family; the slopes of their fronts are added to ``elasticities``."""
-    families: dict[str, list[str]] = {}
+def _joined(runs: Sequence[RunRecords]) -> pd.DataFrame:
+    """The episodes of all runs, each once."""
+    key = ["scenario", "policy", "seed", "window"]
+    episodes = pd.concat([records.episodes[[*key, *_FIGURES]] for records in runs], ignore_index=True)
+    episodes = episodes.drop_duplicates(key)
+    arrived = episodes.groupby(["scenario", "seed", "window"])["arrived"].nunique()
+    if (arrived > 1).any():
+        scenario, seed, _ = arrived[arrived > 1].index[0]
+        raise InputError(f"runs: expected the same arrivals in each, those of {scenario}, seed {seed} differ")
+    return episodes
+
+
+def _add_families(
+    records: RunRecords, families: dict[str, list[str]], elasticities: dict[tuple[str, str], float]
+) -> None:
+    """Learned policies of a run, their names without @PERCENT by family; the slopes of their fronts, too."""
     for name in _given(records):
         parts, label = split_tuned(name), label_of(name)
         plain = parts.policy if parts else split_target(name)[0]
@@ -223,17 +244,16 @@ def _families(records: RunRecords, elasticities: dict[tuple[str, str], float]) -
         for scenario, front in load_card(folder)["validation"]["fronts"].items():
             points = [np.array([point[key] for point in front]) for key in ("attainment", "gpu_hours")]
             elasticities.setdefault((scenario, label), elasticity(points[0], points[1], TARGET))
-    return families
 
 
 def _given(records: RunRecords) -> list[str]:
-    """The policies as they were asked for."""
+    """The policies as they were asked for; none of a run whose suite says which."""
     path = records.folder / "options.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return [str(name) for name in values["policies"]]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
-        raise InputError(f"{path}: expected the options of a run with --policies") from None
+        return [str(name) for name in values.get("policies") or ()]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, AttributeError):
+        raise InputError(f"{path}: expected the options of a run") from None
 
 
 def _played(

@@ -81,7 +81,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_trainings_are_one_policy_beside_the_best_rival(run: Path) -> None:
-    (row,) = trained_table(RunRecords(run), run.parent / "tables", run.parent).to_dict("records")
+    (row,) = trained_table([RunRecords(run)], run.parent / "tables", run.parent).to_dict("records")
     assert (row["policy"], row["trainings"], row["best"]) == ("ppo-x", 2, "corr-tuned")
     assert row["attainment"] == pytest.approx(99.0)
     # Seeds have 1 and 1.1 times the hours, windows the same: 2.1 of each, per seed of two windows.
@@ -102,7 +102,7 @@ def test_who_misses_more_is_carried_to_the_target(run: Path) -> None:
     one = episodes["policy"] == "ppo-x-seed0"
     episodes.loc[one, "violations"] = TARGET_MISSED * 1.5
     episodes.to_csv(run / "episodes.csv", index=False)
-    (row,) = trained_table(RunRecords(run), run.parent / "tables", run.parent).to_dict("records")
+    (row,) = trained_table([RunRecords(run)], run.parent / "tables", run.parent).to_dict("records")
     slope = np.log(125.0 / 80.0) / np.log(0.5 / 2.0)
     assert row["at_target"] == pytest.approx(2.1 * (90.0 * 1.5**-slope * 110.0) ** 0.5, rel=1e-3)
     assert row["attainment"] == pytest.approx(98.75)
@@ -118,11 +118,31 @@ def test_several_settings_are_read_off_between_them(run: Path) -> None:
     options = yaml.safe_load((run / "options.yaml").read_text())
     options["policies"].append(options["policies"][0] + "@99.5")  # has not played: of no effect
     (run / "options.yaml").write_text(yaml.safe_dump(options))
-    (row,) = trained_table(RunRecords(run), run.parent / "tables", run.parent).to_dict("records")
+    (row,) = trained_table([RunRecords(run)], run.parent / "tables", run.parent).to_dict("records")
     # The target is half way along the logarithm of what is missed.
     assert row["best"] == "corr-tuned"
     assert row["to_best"] == pytest.approx(100.0 * ((90.0 * 110.0) ** 0.5 / (120.0 * 1.1) - 1.0), rel=1e-3)
     assert row["trainings"] == 2
+
+
+def test_rivals_may_have_played_in_another_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = trained_table([RunRecords(run)], run.parent / "tables", run.parent)
+    episodes, other = pd.read_csv(run / "episodes.csv"), tmp_path / "other"
+    rivals = ~episodes["policy"].str.startswith("ppo")
+    other.mkdir()
+    for name in ("options.yaml", "config.yaml"):
+        (other / name).write_bytes((run / name).read_bytes())
+    (other / "options.yaml").write_text("suite: benchmark\npolicies: null\n")
+    episodes[rivals].to_csv(other / "episodes.csv", index=False)
+    episodes[~rivals].to_csv(run / "episodes.csv", index=False)
+    runs = [RunRecords(run), RunRecords(other)]
+    parted = trained_table(runs, run.parent / "tables", run.parent)
+    pd.testing.assert_frame_equal(parted, whole)
+    episodes.assign(arrived=10_001)[rivals].to_csv(other / "episodes.csv", index=False)
+    assert main([str(run), str(other)]) == 2
+    assert "expected the same arrivals in each, those of x, seed 0 differ" in capsys.readouterr().err
 
 
 def test_along_a_front() -> None:

@@ -160,11 +160,17 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     records = RunRecords(run)
     write(records, compare(records, "preserve-tuned"))
     (run / "options.yaml").write_text("suite: benchmark\n")
-    pages = ("README.md", "docs/environments/autoscale.md", "docs/environments/route.md", "docs/bounds.md")
-    for name in pages:
+    pages = {
+        "README.md": ("leaderboard",),
+        "docs/environments/autoscale.md": ("leaderboard",),
+        "docs/environments/route.md": ("leaderboard",),
+        "docs/environments/cluster.md": ("leaderboard",),
+        "docs/learned-policies.md": ("trained", "models"),
+        "docs/bounds.md": ("bounds", "feasible"),
+    }
+    for name, marks in pages.items():
         page = tmp_path / "root" / name
         page.parent.mkdir(parents=True, exist_ok=True)
-        marks = ("bounds", "feasible") if name == "docs/bounds.md" else ("leaderboard",)
         page.write_text(
             "before\n\n"
             + "\n".join(f"{BEGIN.format(m)}\nold\n{END.format(m)}\n" for m in marks)

@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         options: Options = parse(Options, arguments, PROGRAM)
+        if not options.runs:
+            raise InputError("runs: expected the folder of at least one run, got none")
         table = trained_table([RunRecords(folder) for folder in options.runs], TABLES, BOUNDS)
         show(f"GPU-hours at {100 * TARGET:g} % attainment, and changes in %", table, plain_console())
         if options.out is not None:

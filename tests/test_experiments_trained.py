@@ -184,6 +184,8 @@ def test_a_run_without_learned_policies_is_refused(run: Path, capsys: pytest.Cap
     (run / "options.yaml").write_text(yaml.safe_dump({"policies": ["corr-tuned"]}))
     assert main([str(run)]) == 2
     assert "expected a run that trained models have played" in capsys.readouterr().err
+    assert main([]) == 2
+    assert "expected the folder of at least one run" in capsys.readouterr().err
     (run / "options.yaml").unlink()
     assert main([str(run)]) == 2
     assert "options.yaml: expected the options of a run" in capsys.readouterr().err

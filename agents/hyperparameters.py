@@ -21,7 +21,8 @@ class Hyperparameters:
     Attributes:
         control: what it sees and does, a name of ``agents.scaling_control.CONTROLS``.
         steps: of all environments together.
-        environments: that are played at once, in equal parts on the workloads of ``workload_seeds``.
+        environments: that are played at once, in equal parts on the workloads of ``workload_seeds`` and what
+            else is varied; at least one on each.
         workload_seeds: of the training workloads.
         episode_s: length of a training episode, which begins anywhere in the training split.
         violation_weights: lowest and highest weight in the reward; each episode draws one, evenly in the

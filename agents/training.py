@@ -209,15 +209,10 @@ class Training:
                 f"control {parameters.control!r}: it acts in {control.env_id}, not in {self.config.env_id}"
             )
         variants = self._variants()
-        if parameters.environments < len(variants):
-            raise InputError(
-                f"environments: expected at least one for each of {len(variants)} variants, "
-                f"got {parameters.environments}"
-            )
         vectors: list[Any] = [
             gym.make_vec(
                 self.config.env_id,
-                num_envs=parameters.environments // len(variants),
+                num_envs=max(parameters.environments // len(variants), 1),
                 autoreset_mode="SAME_STEP",
                 num_threads=threads,
                 cluster=cluster,

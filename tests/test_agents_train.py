@@ -111,7 +111,7 @@ def test_a_training_saves_everything(
 
 @pytest.mark.slow
 def test_one_model_learns_several_scenarios_and_variants(
-    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "large.yaml"
     other.write_text(SCENARIO.replace("max_instances: 4", "max_instances: 9, min_instances: 2"))
@@ -133,12 +133,10 @@ def test_one_model_learns_several_scenarios_and_variants(
     ]
     options = ["--scenario", scenario, str(other), "--steps", "1024", "--validation-seeds", "0", *variants]
     out = tmp_path / "out"
-    assert main([*options, "--out", str(out)]) == 2
-    assert "expected at least one for each of 16 variants, got 8" in capsys.readouterr().err
     single = yaml.safe_load((tmp_path / "hyperparameters" / "ppo.yaml").read_text(encoding="utf-8"))
-    single[ENV_ID]["workload_seeds"] = [0]
+    # Fewer than there are variants: each has one.
+    single[ENV_ID] |= {"environments": 4, "workload_seeds": [0]}
     (tmp_path / "hyperparameters" / "ppo.yaml").write_text(yaml.safe_dump(single), encoding="utf-8")
-    made.clear()
     assert main([*options, "--out", str(out), "--evaluations", "1"]) == 0
     training = [options for options in made if "num_envs" in options and "reward" in options]
     found = [

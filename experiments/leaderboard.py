@@ -93,15 +93,11 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         InputError: if the results or a page's marks are missing.
     """
     records = RunRecords(results)
-    try:
-        summary = pd.read_csv(results / "summary.csv", float_precision="round_trip")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{results / 'summary.csv'}: cannot be read ({error})") from None
     elasticities = with_tuned(read_elasticities(TABLES, TARGET))
     rows = {name: row for name in records.scenarios if (row := bounds_of(records, name, FOLDER))}
     columns = ["static_gpu_hours", "hindsight_gpu_hours"]
     bounds = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
-    summary = at_target(summary, elasticities, bounds)
+    summary = at_target(records.summary, elasticities, bounds)
     worth = read_worth(TABLES, OWN, TARGET)
     docs = root / "docs"
     tables = {

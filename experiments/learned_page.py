@@ -32,6 +32,7 @@ def trained_table(path: Path) -> str:
     heads = (
         *("scenario", "policy", "trainings", "attainment, %", "GPU-hours", "at 99 %"),
         *("to `preserve-tuned`, %", "best rival", "to it, %", "share of the room, %", "score"),
+        "P99, ms: it, PreServe, best rival",
     )
     cells = [
         (
@@ -40,8 +41,9 @@ def trained_table(path: Path) -> str:
             _change(row, "to_preserve"),
             f"`{row['best']}`",
             _change(row, "to_best"),
-            f"{row['gap_share']:.0f}",
+            "-" if np.isnan(row["gap_share"]) else f"{row['gap_share']:.0f}",
             f"{row['score']:.2f}",
+            ", ".join(f"{1000.0 * row[name]:.0f}" for name in ("p99_s", "preserve_p99_s", "best_p99_s")),
         )
         for row in pd.read_csv(path).to_dict("records")
     ]
@@ -50,6 +52,8 @@ def trained_table(path: Path) -> str:
 
 def _change(row: Mapping[Any, Any], column: str) -> str:
     """A change in % with half its intervals: for the same days, and for others."""
+    if np.isnan(row[column]):
+        return "-"
     halves = (row[f"{column}_{days}"] for days in ("same_days", "other_days"))
     shown = ("-" if np.isnan(half) else f"{half:.1f}" for half in halves)
     return f"{row[column]:+.1f} ± {' / '.join(shown)}"

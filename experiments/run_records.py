@@ -56,6 +56,15 @@ class RunRecords:
         return episodes
 
     @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per scenario and policy, as ``experiments.summary.summary`` gives it."""
+        path = self.folder / "summary.csv"
+        try:
+            return pd.read_csv(path, float_precision="round_trip")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+
+    @cached_property
     def scenarios(self) -> list[str]:
         """Their names, in order of appearance."""
         return [str(name) for name in dict.fromkeys(self.episodes["scenario"])]

@@ -111,9 +111,11 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
     """A row for each scenario and learned policy.
 
     Columns: ``trainings``; ``attainment`` and ``gpu_hours`` as they fall, means over trainings and seeds;
-    ``at_target``; ``to_preserve`` and ``to_best``, changes in % over tuned PreServe and over ``best``, the
-    cheapest tuned rival, each with half its intervals (``_same_days``, ``_other_days``); ``gap_share``, in %
-    of what lies between tuned PreServe and the feasible bound; ``score``.
+    ``at_target``; ``p99_s``, P99 of the normalised latency of all requests as it falls, mean over trainings,
+    beside ``preserve_p99_s`` and ``best_p99_s``; ``to_preserve`` and ``to_best``, changes in % over tuned
+    PreServe and over ``best``, the cheapest tuned rival, each with half its intervals (``_same_days``,
+    ``_other_days``); ``gap_share``, in % of what lies between tuned PreServe and the feasible bound;
+    ``score``.
 
     Args:
         runs: with the same arrivals; of a policy that has played in several, the first counts.
@@ -135,6 +137,7 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
     )
     if not scenarios:
         raise InputError(f"{folders}: expected a run that trained models have played, there are none")
+    tails = _tails(runs)
     rows = []
     for scenario in map(str, scenarios):
         played = _played(episodes[episodes["scenario"] == scenario], scenario, elasticities)
@@ -162,7 +165,10 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
                 "attainment": 100.0 * float((1.0 - totals[:, 0] / totals[:, 1]).mean()),
                 "gpu_hours": float(totals[:, 2].mean()),
                 "at_target": at_target,
+                "p99_s": float(np.mean([tails[scenario, name] for name in members if name in played])),
+                "preserve_p99_s": tails[scenario, BASELINE],
                 "best": best,
+                "best_p99_s": tails[scenario, best],
             }
             for column, rival in (("to_preserve", BASELINE), ("to_best", best)):
                 changed = change_of(present, played[rival])
@@ -220,6 +226,14 @@ def _joined(runs: Sequence[RunRecords]) -> pd.DataFrame:
         scenario, seed, _ = arrived[arrived > 1].index[0]
         raise InputError(f"runs: expected the same arrivals in each, those of {scenario}, seed {seed} differ")
     return episodes
+
+
+def _tails(runs: Sequence[RunRecords]) -> dict[tuple[str, str], float]:
+    """P99 of the normalised latency in s by scenario and policy; of the first run that has it."""
+    summaries = pd.concat([records.summary for records in runs], ignore_index=True)
+    first = summaries.drop_duplicates(["scenario", "policy"])
+    keys = zip(first["scenario"], first["policy"], strict=True)
+    return dict(zip(keys, first["normalized_latency_p99_s"].tolist(), strict=True))
 
 
 def _add_families(

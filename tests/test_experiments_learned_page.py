@@ -19,7 +19,10 @@ def test_learned_policies_beside_rivals(tmp_path: Path) -> None:
         "attainment": 98.765,
         "gpu_hours": 123.45,
         "at_target": 120.0,
+        "p99_s": 0.1,
+        "preserve_p99_s": 0.25,
         "best": "corr-tuned",
+        "best_p99_s": 0.1234,
         "to_preserve": -12.34,
         "to_preserve_same_days": 1.26,
         "to_preserve_other_days": None,
@@ -29,11 +32,16 @@ def test_learned_policies_beside_rivals(tmp_path: Path) -> None:
         "gap_share": 61.4,
         "score": 0.678,
     }
-    pd.DataFrame([row]).to_csv(tmp_path / "trained.csv", index=False)
-    *_, shown = trained_table(tmp_path / "trained.csv").splitlines()
+    without = row | {"to_preserve": None, "to_preserve_same_days": None, "gap_share": None}
+    pd.DataFrame([row, without]).to_csv(tmp_path / "trained.csv", index=False)
+    *_, shown, unknown = trained_table(tmp_path / "trained.csv").splitlines()
     assert shown == (
         "| `x` | `ppo-x` | 10 | 98.77 | 123.5 | 120.0 | -12.3 ± 1.3 / - | `corr-tuned` "
-        "| +2.0 ± 0.5 / 3.0 | 61 | 0.68 |"
+        "| +2.0 ± 0.5 / 3.0 | 61 | 0.68 | 100, 250, 123 |"
+    )
+    assert unknown == (
+        "| `x` | `ppo-x` | 10 | 98.77 | 123.5 | 120.0 | - | `corr-tuned` "
+        "| +2.0 ± 0.5 / 3.0 | - | 0.68 | 100, 250, 123 |"
     )
 
 

@@ -56,6 +56,8 @@ def run(tmp_path: Path) -> Path:
         for window in (0, 1)
     ]
     pd.DataFrame(rows).to_csv(folder / "episodes.csv", index=False)
+    tails = [{"scenario": "x", "policy": p, "normalized_latency_p99_s": h / 1000.0} for p, h in hours.items()]
+    pd.DataFrame(tails).to_csv(folder / "summary.csv", index=False)
     (folder / "options.yaml").write_text(yaml.safe_dump({"policies": [*names, *list(hours)[2:]]}))
     (folder / "config.yaml").write_text(yaml.safe_dump({"split": "test", "scenarios": {"x": {}}}))
     table = pd.DataFrame(
@@ -91,6 +93,7 @@ def test_trainings_are_one_policy_beside_the_best_rival(run: Path) -> None:
     assert row["to_preserve"] == pytest.approx(100.0 * (mean / 150.0 - 1.0))
     assert row["to_best"] == pytest.approx(100.0 * (mean / 120.0 - 1.0))
     assert row["gap_share"] == pytest.approx(100.0 * (150.0 - mean) / 50.0, rel=1e-3)
+    assert [row[name] for name in ("p99_s", "preserve_p99_s", "best_p99_s")] == [0.1, 0.15, 0.12]
     # Seeds and windows pair exactly, so trainings alone are chance.
     half = stats.t.ppf(0.975, 1) * np.log(110.0 / 90.0) / 2.0
     assert row["to_best_same_days"] == pytest.approx(100.0 * half)
@@ -132,7 +135,7 @@ def test_rivals_may_have_played_in_another_run(
     episodes, other = pd.read_csv(run / "episodes.csv"), tmp_path / "other"
     rivals = ~episodes["policy"].str.startswith("ppo")
     other.mkdir()
-    for name in ("options.yaml", "config.yaml"):
+    for name in ("options.yaml", "config.yaml", "summary.csv"):
         (other / name).write_bytes((run / name).read_bytes())
     (other / "options.yaml").write_text("suite: benchmark\npolicies: null\n")
     episodes[rivals].to_csv(other / "episodes.csv", index=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from agents.shared_router import ROUTERS, LearnedRouter, shared_score, start_weights
 from experiments.backend import Pool, opened
-from experiments.metrics import normalized_latency_s
+from experiments.metrics import normalized_latency_s, ttft_s
 from experiments.paper_calibration import CALIBRATIONS
 from experiments.paper_routing import predict
 from experiments.replacing import replacing
@@ -30,7 +30,8 @@ from preserve_gym.errors import InputError, missing_extra
 PROGRAM = "python -m experiments.evolve_router"
 STATE, TABLE = "state.pickle", "generations.csv"
 WORST = 0.03
-"""Share of the requests whose mean normalised latency is brought down; P99 itself is noisier."""
+"""Share of the requests whose mean latency is brought down; P99 itself is noisier."""
+LATENCIES = {"normalized": normalized_latency_s, "ttft": ttft_s}
 TRAIN_SEED, VALIDATION_SEED = 10_000, 20_000
 """First seeds of the arrivals; the routers are compared on those from 0 on."""
 CALIBRATION = "gpu-and-prompts"
@@ -40,11 +41,13 @@ CALIBRATION = "gpu-and-prompts"
 class Options:
     """Evolve the weights of a router that scores every instance alike, with CMA-ES.
 
-    It begins as PreServe's router. What falls is the mean normalised latency of the worst 3 % of the
-    requests, over runs of Poisson arrivals that are the same for all candidates of a generation; the
-    distribution's mean is tried on other arrivals, and the best there is kept. The same command goes on from
-    --out.
+    It begins as PreServe's router. What falls is the mean latency of the worst 3 % of the requests, over runs
+    of Poisson arrivals that are the same for all candidates of a generation; the distribution's mean is tried
+    on other arrivals, and the best there is kept. The same command goes on from --out.
     """
+
+    latencies: tuple[Literal["normalized", "ttft"], ...] = ("normalized",)
+    """Those that fall; of both, their geometric mean."""
 
     rates: tuple[float, ...] = (9.5,)
     """Requests per second."""
@@ -73,6 +76,7 @@ class Task:
     """A candidate on the arrivals of one rate, of ``runs`` seeds from ``first_seed`` on."""
 
     weights: tuple[float, ...]
+    latencies: tuple[str, ...]
     rate_rps: float
     first_seed: int
     runs: int
@@ -134,6 +138,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _check(options: Options) -> None:
+    if not options.latencies:
+        raise InputError(f"--latencies: expected some of {', '.join(LATENCIES)}, got none")
     if not options.rates or not all(0.01 <= rate <= 1000.0 for rate in options.rates):
         raise InputError(f"--rates: expected numbers in [0.01, 1000], at least one, got {options.rates}")
     bounds = (("generations", 1, 10_000), ("population", 4, 1000), ("runs", 2, 200), ("requests", 100, 10**6))
@@ -146,9 +152,9 @@ def _check(options: Options) -> None:
 def _costs(
     pool: Pool, candidates: Sequence[NDArray[np.float64]], options: Options, first_seed: int
 ) -> NDArray[np.float64]:
-    """Of each candidate: the mean over rates and runs of the logarithm of ``tail_s``."""
+    """Of each candidate: the mean over rates, runs and latencies of the logarithm of ``tail_s``."""
     tasks = [
-        Task(tuple(candidate.tolist()), rate, first_seed, options.runs, options.requests)
+        Task(tuple(candidate.tolist()), options.latencies, rate, first_seed, options.runs, options.requests)
         for candidate in candidates
         for rate in options.rates
     ]
@@ -161,7 +167,7 @@ def _nothing(*_: Any) -> None:
 
 
 def cost(task: Task) -> float:
-    """Mean over runs of the logarithm of the worst requests' normalised latency."""
+    """Mean over runs and latencies of the logarithm of the worst requests' latency."""
     cluster = CALIBRATIONS[CALIBRATION].cluster()
     logs = []
     for seed in range(task.first_seed, task.first_seed + task.runs):
@@ -174,7 +180,7 @@ def cost(task: Task) -> float:
             predicted_tokens=predicted,
             progress=False,
         )
-        logs.append(np.log(tail_s(normalized_latency_s(served.requests))))
+        logs += [np.log(tail_s(LATENCIES[name](served.requests))) for name in task.latencies]
     return float(np.mean(logs))
 
 
@@ -192,7 +198,7 @@ def _arrivals(rate_rps: float, requests: int, seed: int) -> tuple[Trace, NDArray
 
 def _settings(options: Options) -> dict[str, Any]:
     """What must not change when an evolution goes on."""
-    names = ("rates", "population", "runs", "requests", "seed")
+    names = ("latencies", "rates", "population", "runs", "requests", "seed")
     return {name: value for name, value in asdict(options).items() if name in names}
 
 
@@ -220,7 +226,10 @@ def _result(options: Options, state: dict[str, Any]) -> LearnedRouter:
     value, weights = state["best"]
     card = {
         "learned_by": "CMA-ES, experiments.evolve_router",
-        "settings": {**_settings(options), "rates": list(options.rates), "generations": options.generations},
+        "settings": {
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in _settings(options).items()},
+            "generations": options.generations,
+        },
         "lengths": LENGTHS,
         "validation": {
             "worst_mean_s": round(float(np.exp(value)), 5),

@@ -91,6 +91,15 @@ def test_a_router_is_saved_and_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
+def test_the_cost_is_the_mean_of_the_logarithms() -> None:
+    weights = tuple(start_weights(CLUSTER.instance.kv_tokens).tolist())
+    of = {names: cost(Task(weights, names, 9.5, 20_000, 2, 200)) for names in [("normalized",), ("ttft",)]}
+    both = cost(Task(weights, ("normalized", "ttft"), 9.5, 20_000, 2, 200))
+    assert of["normalized",] != of["ttft",]
+    assert both == pytest.approx(sum(of.values()) / 2.0)
+
+
+@pytest.mark.usefixtures("data_dir")
 @pytest.mark.slow
 def test_an_evolution_goes_on_and_ends_as_if_uninterrupted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -104,7 +113,7 @@ def test_an_evolution_goes_on_and_ends_as_if_uninterrupted(
     one, other = (load_router(tmp_path / name / "router.yaml") for name in ("whole", "parts"))
     assert one.weights == other.weights
     # What is kept is the best of validation, and its cost is what the card says.
-    best = cost(Task(one.weights, 9.5, 20_000, 2, 200))
+    best = cost(Task(one.weights, ("normalized",), 9.5, 20_000, 2, 200))
     assert np.exp(best) == pytest.approx(one.card["validation"]["worst_mean_s"], rel=1e-2)
     assert best <= np.log(one.card["validation"]["as_it_began_s"]) + 1e-3
     capsys.readouterr()
@@ -117,6 +126,7 @@ def test_an_evolution_goes_on_and_ends_as_if_uninterrupted(
     [
         (["--rates", "0"], "--rates: expected numbers in [0.01, 1000]"),
         (["--population", "2"], "--population: expected an integer in [4, 1000], got 2"),
+        (["--latencies"], "--latencies: expected some of normalized, ttft, got none"),
         (["--runs", "1"], "--runs: expected an integer in [2, 200], got 1"),
     ],
 )

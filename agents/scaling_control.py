@@ -286,6 +286,25 @@ class QueueMarginControl(MarginControl):
         return np.maximum(super()._needed(observations), ready * (running + waiting))
 
 
+class KvMarginControl(MarginControl):
+    """The same with another need: its geometric mean with that of the KV cache.
+
+    That is the instances which hold the KV cache in use at ``KV_USE`` each. For traffic of which few long
+    requests make up much, so that rates say too little of what has come of them.
+    """
+
+    KV_USE = 0.7
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._held = [feature(site, name) for name in ("ready", "kv_use_mean")]
+
+    def _needed(self, observations: F4) -> F8:
+        ready, kv_use = (observations[:, k].astype(np.float64) for k in self._held)
+        needed: F8 = np.sqrt(super()._needed(observations) * ready * kv_use / self.KV_USE)
+        return needed
+
+
 class SmoothMarginControl(MarginControl):
     """The same with one number in [-1, 1], from the first of ``STEPS`` to the last, and between them."""
 
@@ -338,6 +357,7 @@ class JointControl(SmoothMarginControl):
 CONTROLS: dict[str, type[Control]] = {
     "delta": DeltaControl,
     "joint": JointControl,
+    "kv-margin": KvMarginControl,
     "margin": MarginControl,
     "queue-margin": QueueMarginControl,
     "smooth-margin": SmoothMarginControl,

@@ -42,7 +42,8 @@ class Options:
     steps: int | None = None
     """Of all environments together; none: as in the hyper-parameters."""
     control: str | None = None
-    """What the model does: delta, joint, margin, smooth-margin, target; none: as in the hyper-parameters."""
+    """What the model does: delta, joint, kv-margin, margin, queue-margin, smooth-margin, target;
+    none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the model shall reach with the fewest GPU-hours."""
     rate_scales: tuple[float, ...] = (1.0,)

@@ -276,6 +276,32 @@ def test_joint_control_moves_the_target_and_weighs_the_router() -> None:
     envs.close()
 
 
+@pytest.mark.parametrize(
+    ("control", "needed"),
+    [
+        # 3.2 of 4 instances by rates, of two ready ones.
+        ("margin", 3.2),
+        ("queue-margin", 3.6),  # two ready ones with 1.8 times the profiled requests in flight
+        ("kv-margin", (3.2 * 2 * 0.35 / 0.7) ** 0.5),  # what two hold at 35 % one holds at 70 %
+    ],
+)
+def test_the_needs_of_the_margins(control: str, needed: float) -> None:
+    envs = small_envs(control)
+    site = envs.control.site
+    seen = np.zeros((1, len(site.feature_names)), np.float32)
+    for name, value in {
+        "corrected_need": 0.8, "ready": 0.5, "running": 1.0, "waiting": 0.8, "kv_use_mean": 0.35,
+    }.items():  # fmt: skip
+        seen[0, site.feature_names.index(name)] = value
+    memory = envs.control.begin(1)
+    envs.control.observe(seen, memory)
+    assert memory.needs[0, -1] == pytest.approx(needed / 4.0)
+    seen[:] = 0.0  # nothing has come, nobody is ready
+    envs.control.observe(seen, memory)
+    assert memory.needs[0, -1] == 0.0
+    envs.close()
+
+
 @pytest.mark.slow
 def test_a_joint_model_plays_and_is_replayed(
     scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

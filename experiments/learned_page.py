@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from agents.saved_model import CARD, load_card
 from baselines.tuned import split_target
 from experiments.equal_attainment import log_gpu_hours_along
 from experiments.leaderboard_page import table
+from experiments.routers import TAIL
+from experiments.statistics import Estimate
 from experiments.summary import TARGET
 from experiments.transfer import ROUTER, means
 
@@ -83,6 +86,57 @@ def models_table(models: Path) -> str:
                 "-" if hours is None else f"{hours:.1f}",
             )
         )
+    return table(heads, cells)
+
+
+def routers_table(path: Path) -> str:
+    """Learned routers beside the best published one at each load, in Markdown.
+
+    The best is the one with the lowest geometric mean of P99. Changes are geometric means, too, over
+    evolutions and arrivals, with the 95 % interval for others of both.
+
+    Args:
+        path: of a table of ``python -m experiments.routers`` in which the same router has been learned
+            several times: NAME-seed0, NAME-seed1.
+    """
+    runs = pd.read_csv(path)
+    families: dict[str, list[str]] = {}
+    for name in dict.fromkeys(map(str, runs["router"])):
+        family, learned = re.subn(r"-seed\d+$", "", name)
+        if learned:
+            families.setdefault(family, []).append(name)
+    cells = []
+    for rate, part in runs.groupby("rate_rps"):
+        by_router = {
+            column: part.pivot(index="seed", columns="router", values=column)
+            for column in (TAIL, "ttft_p99_s")
+        }
+        logs = np.log(by_router[TAIL])
+        published = logs.mean().drop([name for members in families.values() for name in members])
+        best = str(published.idxmin())
+        for family, members in families.items():
+            ratios = logs[members].to_numpy().T - logs[best].to_numpy()  # (evolutions, arrivals)
+            n = ratios.size
+            found = Estimate.of(ratios[..., None], lambda total, n=n: total / n)  # type: ignore[misc]
+            change = [100.0 * float(np.expm1(v[0])) for v in (found.value, *found.over_days())]
+            tails, ttfts = (
+                (table[members].to_numpy().mean(), table[best].mean()) for table in by_router.values()
+            )
+            cells.append(
+                (
+                    f"{rate:g}",
+                    f"`{family}`",
+                    f"{len(members)}",
+                    f"`{best}`",
+                    "{:+.1f} ({:+.1f} to {:+.1f})".format(*change),
+                    ", ".join(f"{1000.0 * value:.0f}" for value in tails),
+                    ", ".join(f"{value:.2f}" for value in ttfts),
+                )
+            )
+    heads = (
+        *("requests/s", "router", "evolutions", "best published", "P99 to it, %"),
+        *("P99, ms: it, best", "TTFT P99, s: it, best"),
+    )
     return table(heads, cells)
 
 

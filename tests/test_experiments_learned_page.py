@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from experiments.learned_page import models_table, pairs_table, trained_table, transfer_table
+from experiments.learned_page import (
+    models_table,
+    pairs_table,
+    routers_table,
+    trained_table,
+    transfer_table,
+)
 from tests.test_agents_learned_policy import save
 
 
@@ -91,3 +98,19 @@ def test_policies_where_things_are_otherwise(tmp_path: Path) -> None:
         "| `x` |  | 99.50 3.0 | 100.00 1.0 |",
         "| `x` | load x2 | 98.00* 9.0 | 99.00 1.0 |",
     ]
+
+
+def test_learned_routers_beside_the_best_published_one(tmp_path: Path) -> None:
+    tails = {"a": (0.2, 0.4), "b": (0.1, 0.9), "new-seed0": (0.1, 0.2), "new-seed1": (0.05, 0.1)}
+    rows = [
+        {"rate_rps": 9.5, "router": name, "seed": k, "normalized_latency_p99_s": tail, "ttft_p99_s": 2.0 + k}
+        for name, of_seeds in tails.items()
+        for k, tail in enumerate(of_seeds)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
+    *_, shown = routers_table(tmp_path / "runs.csv").splitlines()
+    # Half and a quarter of a for all arrivals: evolutions alone are chance, two whose logarithms differ by log 2.
+    half = 12.706204736 * math.log(2.0) / 2.0
+    low, high = (100.0 * (math.exp(-1.5 * math.log(2.0) + sign * half) - 1.0) for sign in (-1.0, 1.0))
+    change = f"-64.6 ({low:+.1f} to {high:+.1f})"
+    assert shown == f"| 9.5 | `new` | 2 | `a` | {change} | 113, 300 | 2.50, 2.50 |"

@@ -111,7 +111,7 @@ def routers_table(path: Path) -> str:
             column: part.pivot(index="seed", columns="router", values=column)
             for column in (TAIL, "ttft_p99_s")
         }
-        logs = np.log(by_router[TAIL])
+        logs = by_router[TAIL].transform(np.log)
         published = logs.mean().drop([name for members in families.values() for name in members])
         best = str(published.idxmin())
         for family, members in families.items():

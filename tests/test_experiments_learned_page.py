@@ -109,7 +109,7 @@ def test_learned_routers_beside_the_best_published_one(tmp_path: Path) -> None:
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
     *_, shown = routers_table(tmp_path / "runs.csv").splitlines()
-    # Half and a quarter of a for all arrivals: evolutions alone are chance, two whose logarithms differ by log 2.
+    # Half and a quarter of a for all arrivals: evolutions alone are chance, two that differ by log 2.
     half = 12.706204736 * math.log(2.0) / 2.0
     low, high = (100.0 * (math.exp(-1.5 * math.log(2.0) + sign * half) - 1.0) for sign in (-1.0, 1.0))
     change = f"-64.6 ({low:+.1f} to {high:+.1f})"

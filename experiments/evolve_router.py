@@ -147,6 +147,12 @@ def _check(options: Options) -> None:
         value = getattr(options, name)
         if not least <= value <= most:
             raise InputError(f"--{name}: expected an integer in [{least}, {most}], got {value}")
+    if options.generations * options.runs > VALIDATION_SEED - TRAIN_SEED:
+        most = (VALIDATION_SEED - TRAIN_SEED) // options.runs
+        raise InputError(
+            f"--generations: expected at most {most} of {options.runs} runs each, after which arrivals are those "
+            f"of validation, got {options.generations}"
+        )
 
 
 def _costs(

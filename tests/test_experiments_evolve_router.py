@@ -127,6 +127,7 @@ def test_an_evolution_goes_on_and_ends_as_if_uninterrupted(
         (["--rates", "0"], "--rates: expected numbers in [0.01, 1000]"),
         (["--population", "2"], "--population: expected an integer in [4, 1000], got 2"),
         (["--latencies"], "--latencies: expected some of normalized, ttft, got none"),
+        (["--generations", "400"], "--generations: expected at most 312 of 32 runs each"),
         (["--runs", "1"], "--runs: expected an integer in [2, 200], got 1"),
     ],
 )

@@ -150,8 +150,8 @@ def _check(options: Options) -> None:
     if options.generations * options.runs > VALIDATION_SEED - TRAIN_SEED:
         most = (VALIDATION_SEED - TRAIN_SEED) // options.runs
         raise InputError(
-            f"--generations: expected at most {most} of {options.runs} runs each, after which arrivals are those "
-            f"of validation, got {options.generations}"
+            f"--generations: expected at most {most} of {options.runs} runs each, after which arrivals are "
+            f"those of validation, got {options.generations}"
         )
 
 

@@ -88,6 +88,18 @@ class Hyperparameters:
         }
 
 
+def check_violation_weights(weights: tuple[float, float] | None) -> None:
+    """Whether they are a range that a training can draw from; None is one.
+
+    Raises:
+        InputError: if they are not.
+    """
+    if weights is not None and not 0.01 <= weights[0] < weights[1] <= 10_000.0:
+        raise InputError(
+            f"--violation-weights: expected two numbers in [0.01, 10,000], the lower first, got {weights}"
+        )
+
+
 def load_hyperparameters(algorithm: str, env_id: str) -> Hyperparameters:
     """Those of an algorithm for an environment.
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from agents.hyperparameters import load_hyperparameters
+from agents.hyperparameters import check_violation_weights, load_hyperparameters
 from agents.saved_model import CARD, MODELS, SavedModel, load_card
 from agents.scaling_control import AUTOSCALE
 from preserve_gym.command_line import parse, status_of
@@ -44,6 +44,8 @@ class Options:
     control: str | None = None
     """What the model does: delta, joint, kv-margin, margin, queue-margin, smooth-margin, target;
     none: as in the hyper-parameters."""
+    violation_weights: tuple[float, float] | None = None
+    """Lowest and highest weight of violations that it trains with; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the model shall reach with the fewest GPU-hours."""
     rate_scales: tuple[float, ...] = (1.0,)
@@ -91,10 +93,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         folder = _new_folder(options.out, f"train-{options.reproduce}")
     else:
         parameters = load_hyperparameters(options.algo, options.env)
-        if options.steps is not None:
-            parameters = replace(parameters, steps=options.steps)
-        if options.control is not None:
-            parameters = replace(parameters, control=options.control)
+        for name in ("steps", "control", "violation_weights"):
+            if getattr(options, name) is not None:
+                parameters = replace(parameters, **{name: getattr(options, name)})
         config = TrainingConfig(
             env_id=options.env,
             algorithm=options.algo,
@@ -130,6 +131,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _check(options: Options) -> None:
     if options.steps is not None and options.steps < 1:
         raise InputError(f"--steps: expected an integer >= 1, got {options.steps}")
+    check_violation_weights(options.violation_weights)
     if options.tensorboard and find_spec("tensorboard") is None:
         raise missing_extra("--tensorboard", "tensorboard", "tensorboard")
     if options.threads is not None and options.threads < 1:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pandas as pd
 import yaml
 from rich.console import Console
@@ -28,10 +29,11 @@ from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.workload import Workload
 
 CONFIG, CHECKPOINT, EVALUATIONS, MODEL = "config.yaml", "checkpoint.pt", "evaluations.csv", "model"
-WATCHED = (0.5, 2.0, 8.0, 30.0)
-"""Violation weights that are tried during training."""
-FINAL = (0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0, 16.0, 30.0)
-"""Violation weights that are tried at its end."""
+WATCHED, FINAL = 4, 9
+"""Violation weights that are tried during training, and at its end, from the lowest to the highest."""
+
+_APART = 10**9
+"""Between the seeds of the environments of two trainings; more than any has steps."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class Training:
             done = _steps_of(folder)
         self._envs = self._make_envs(config.seed, done, threads)
         self._model = make_learner(self._algorithm, parameters, self._envs, config.seed, self.control.start)
+        # The learner has seeded them with its own. Apart from other trainings, and from what was before:
+        self._envs.seed(_APART * config.seed + done)
         if resume:
             self._restore()
         folder.mkdir(parents=True, exist_ok=True)
@@ -224,15 +228,13 @@ class Training:
         ]
         envs = JoinedVecEnv([SB3VecEnv(vector) for vector in vectors])
         self.control = make_control(parameters.control, joined_site(vectors))
-        controlled = ControlledVecEnv(envs, self.control, seed=seed + done)
-        # Goes on elsewhere than it began, and apart from other seeds.
-        controlled.seed(1_000_000 * seed + done)
+        controlled = ControlledVecEnv(envs, self.control, seed=_APART * seed + done)
         return VecMonitor(controlled)
 
     def _variants(self) -> list[tuple[ClusterConfig, Workload]]:
         """What is trained on: every scenario with every workload seed, rate and cold start.
 
-        Forecasters take turns.
+        Forecasters take turns, so that each meets every cold start.
         """
         config, parameters = self.config, self.config.parameters
         found: list[tuple[ClusterConfig, Workload]] = []
@@ -245,9 +247,10 @@ class Training:
                 )
                 changed = replace(scenario, workload=traffic)
                 workload = changed.make_workload("train", workload_seed)
-                for cold_start_scale in config.cold_start_scales:
+                turn = len(found) // len(config.cold_start_scales)
+                for k, cold_start_scale in enumerate(config.cold_start_scales):
                     turns = config.forecasters
-                    forecaster = turns[len(found) % len(turns)] if turns else None
+                    forecaster = turns[(turn + k) % len(turns)] if turns else None
                     cluster = _with_cold_start(scenario.cluster, cold_start_scale)
                     found.append((cluster, workload.with_predictions(forecaster)))
         return found
@@ -257,9 +260,9 @@ class Training:
         fronts = self._fronts(network, WATCHED, 1)
         steps = int(self._model.num_timesteps)
         hours = mean_hours(fronts, self.config.target)
-        # A model that misses the target is better than none.
-        if hours < self._best_hours or self._best is None:
-            self._best_hours, self._best = min(hours, self._best_hours), (network, steps)
+        # Of those that miss the target, the latest.
+        if hours < self._best_hours or self._best_hours == float("inf"):
+            self._best_hours, self._best = hours, (network, steps)
             self._card_model(network, fronts, steps).save(self.folder / MODEL)
         for name, front in fronts.items():
             self._rows += [{"scenario": name, "steps": steps, **asdict(point)} for point in front]
@@ -285,16 +288,17 @@ class Training:
         model.save(self.folder / MODEL)
         return model
 
-    def _fronts(self, network: Network, weights: Sequence[float], seeds: int) -> Fronts:
+    def _fronts(self, network: Network, points: int, seeds: int) -> Fronts:
         """The front in each scenario, on the first ``seeds`` of its validation workloads."""
         parameters = self.config.parameters
+        weights = np.geomspace(*parameters.violation_weights, points)
         return {
             scenario.name: measure_front(
                 network,
                 parameters.control,
                 {"cluster": scenario.cluster, **self.control.env_options(parameters.router)},
                 self._workloads(scenario, seeds),
-                weights,
+                weights.tolist(),
             )
             for scenario in self._scenarios
         }
@@ -391,7 +395,7 @@ def is_finished(folder: Path) -> bool:
         InputError: if there is none.
     """
     fronts = load_card(folder / MODEL)["validation"]["fronts"]
-    return bool(fronts) and all(len(front) == len(FINAL) for front in fronts.values())
+    return bool(fronts) and all(len(front) == FINAL for front in fronts.values())
 
 
 def _steps_of(folder: Path) -> int:
@@ -414,7 +418,7 @@ def _with_cold_start(cluster: ClusterConfig, scale: float) -> ClusterConfig:
 
 def _rounded(point: FrontPoint) -> dict[str, float]:
     return {
-        "violation_weight": point.violation_weight,
+        "violation_weight": round(point.violation_weight, 4),
         "attainment": round(point.attainment, 5),
         "gpu_hours": round(point.gpu_hours, 3),
     }

@@ -56,12 +56,14 @@ def trained_table(path: Path) -> str:
 
 
 def _change(row: Mapping[Any, Any], column: str) -> str:
-    """A change in % with half its intervals: for the same days, and for others."""
+    """A change in % with its intervals: for the same days, and for others."""
     if np.isnan(row[column]):
         return "-"
-    halves = (row[f"{column}_{days}"] for days in ("same_days", "other_days"))
-    shown = ("-" if np.isnan(half) else f"{half:.1f}" for half in halves)
-    return f"{row[column]:+.1f} ± {' / '.join(shown)}"
+    intervals = []
+    for days in ("same_days", "other_days"):
+        low, high = row[f"{column}_{days}_low"], row[f"{column}_{days}_high"]
+        intervals.append("-" if np.isnan(low) else f"{low:+.1f} to {high:+.1f}")
+    return f"{row[column]:+.1f} ({'; '.join(intervals)})"
 
 
 def models_table(models: Path) -> str:

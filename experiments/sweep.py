@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from agents.hyperparameters import load_hyperparameters
+from agents.hyperparameters import check_violation_weights, load_hyperparameters
 from agents.saved_model import load_card
 from agents.scaling_control import AUTOSCALE
 from experiments.backend import BACKENDS, check_address, opened
@@ -50,6 +50,8 @@ class Options:
     """Of all environments of a training together; none: as in the hyper-parameters."""
     control: str | None = None
     """What the model does; none: as in the hyper-parameters."""
+    violation_weights: tuple[float, float] | None = None
+    """Lowest and highest weight of violations that it trains with; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the models shall reach with the fewest GPU-hours."""
     validation_seeds: tuple[int, ...] = (0, 1, 2)
@@ -119,6 +121,7 @@ def _tasks(options: Options) -> list[Task]:
         value = getattr(options, name)
         if value is not None and not 1 <= value <= most:
             raise InputError(f"--{name}: expected an integer in [1, {most}], got {value}")
+    check_violation_weights(options.violation_weights)
     if options.seed < 0:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:
@@ -129,8 +132,9 @@ def _tasks(options: Options) -> list[Task]:
         raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {options.backend!r}")
     check_address(options.backend, options.address)
     parameters = load_hyperparameters(options.algo, options.env)
-    changed: dict[str, Any] = {"steps": options.steps, "control": options.control}
-    parameters = replace(parameters, **{name: value for name, value in changed.items() if value is not None})
+    for name in ("steps", "control", "violation_weights"):
+        if getattr(options, name) is not None:
+            parameters = replace(parameters, **{name: getattr(options, name)})
     tasks = []
     for source in options.scenario:
         name = load_scenario(source).name

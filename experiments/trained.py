@@ -113,9 +113,9 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
     Columns: ``trainings``; ``attainment`` and ``gpu_hours`` as they fall, means over trainings and seeds;
     ``at_target``; ``p99_s``, P99 of the normalised latency of all requests as it falls, mean over trainings,
     beside ``preserve_p99_s`` and ``best_p99_s``; ``to_preserve`` and ``to_best``, changes in % over tuned
-    PreServe and over ``best``, the cheapest tuned rival, each with half its intervals (``_same_days``,
-    ``_other_days``); ``gap_share``, in % of what lies between tuned PreServe and the feasible bound;
-    ``score``.
+    PreServe and over ``best``, the cheapest tuned rival, each with its intervals (``_same_days_low`` and
+    ``_high``, ``_other_days_low`` and ``_high``); ``gap_share``, in % of what lies between tuned PreServe and
+    the feasible bound; ``score``.
 
     Args:
         runs: with the same arrivals; of a policy that has played in several, the first counts.
@@ -173,8 +173,9 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
             for column, rival in (("to_preserve", BASELINE), ("to_best", best)):
                 changed = change_of(present, played[rival])
                 row[column] = 100.0 * float(np.expm1(changed.value))
-                row[f"{column}_same_days"] = 100.0 * changed.same_days
-                row[f"{column}_other_days"] = 100.0 * changed.other_days
+                for days, half in (("same", changed.same_days), ("other", changed.other_days)):
+                    for end, log_change in (("low", changed.value - half), ("high", changed.value + half)):
+                        row[f"{column}_{days}_days_{end}"] = 100.0 * float(np.expm1(log_change))
             room = rivals[BASELINE] - np.nanmin(feasible) if feasible else np.nan
             row["gap_share"] = 100.0 * (rivals[BASELINE] - at_target) / room if room > 0.0 else np.nan
             ends = [found.get(name, np.nan) for name in ("static_gpu_hours", "hindsight_gpu_hours")]
@@ -204,7 +205,11 @@ def change_of(trainings: Sequence[Played], rival: Played) -> Change:
     between = float(np.var(changes(every.sum(axis=(0, 1))), ddof=1)) / n if n > 1 else 0.0
     parts = [(between, n - 1), (float(estimate.seed_error[0]) ** 2, seeds - 1)]
     days = (float(estimate.day_error[0]) ** 2, windows - 1)
-    return Change(float(estimate.value[0]), _half(parts), _half([*parts, days]))
+    same = _half(parts)
+    # Days that differ little add degrees of freedom; nothing is more certain for other days.
+    return Change(
+        float(estimate.value[0]), same, float(np.maximum(np.nan_to_num(same), _half([*parts, days])))
+    )
 
 
 def _half(parts: Sequence[tuple[float, int]]) -> float:

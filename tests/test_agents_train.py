@@ -27,6 +27,7 @@ from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_lear
 from agents.controlled_vec_env import ControlledVecEnv
 from agents.front import FrontPoint, gpu_hours_at, weight_at
 from agents.hyperparameters import FOLDER, Hyperparameters, load_hyperparameters
+from agents.joined_vec_env import JoinedVecEnv
 from agents.saved_model import load_model
 from agents.sb3_vec_env import SB3VecEnv
 from agents.scaling_control import CONTROLS, make_control, site_of
@@ -94,7 +95,7 @@ def test_a_training_saves_everything(
     scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert run(scenario, out) == 0
+    assert run(scenario, out, "--violation-weights", "2", "18") == 0
     assert {path.name for path in out.iterdir()} == {
         "checkpoint.pt", "config.yaml", "evaluations.csv", "logs", "model",
     }  # fmt: skip
@@ -102,11 +103,50 @@ def test_a_training_saves_everything(
     card = model.card
     assert (card["algorithm"], card["scenarios"], card["training"]["seed"]) == ("ppo", ["small"], 0)
     assert card["layout"]["features"][-1] == "hour_cos"
-    assert len(card["validation"]["fronts"]["small"]) == 9
+    weights = [point["violation_weight"] for point in card["validation"]["fronts"]["small"]]
+    assert (len(weights), weights[0], weights[-1]) == (9, 2.0, 18.0)
+    assert np.diff(np.log(weights)) == pytest.approx(np.log(9.0) / 8.0, rel=1e-3)
     assert card["steps"] in (512, 1024)
     assert card["wall_s"] > 0
     assert "chosen for 99.00%" in capsys.readouterr().out
     assert len((out / "evaluations.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
+
+
+def test_trainings_and_what_goes_on_meet_other_episodes(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[int, tuple[float, ...]]] = []
+    reset = JoinedVecEnv.reset
+
+    def watch(envs: JoinedVecEnv) -> Any:
+        observations = reset(envs)
+        begun[-1] |= {i: tuple(row.tolist()) for i, row in enumerate(observations)}
+        return observations
+
+    monkeypatch.setattr(JoinedVecEnv, "reset", watch)
+    for options in (["--seed", "0"], ["--seed", "1"], ["--seed", "0"]):
+        begun.append({})
+        assert run(scenario, tmp_path / f"run{len(begun)}", "--evaluations", "1", *options) == 0
+    begun.append({})
+    config = tmp_path / "run1" / "config.yaml"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("steps: 1024", "steps: 1600"), encoding="utf-8"
+    )
+    assert main(["--resume", str(tmp_path / "run1")]) == 0
+    one, other, again, resumed = (set(found.values()) for found in begun)
+    assert len(one) == 8
+    assert one == again
+    assert one.isdisjoint(other)
+    assert one.isdisjoint(resumed)
+
+
+def test_of_models_that_miss_the_target_the_latest_is_kept(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed = [FrontPoint(1.0, 0.5, 1.0)]
+    monkeypatch.setattr("agents.training.measure_front", lambda *_: missed)
+    assert run(scenario, tmp_path / "run") == 0
+    assert load_model(tmp_path / "run" / "model").card["steps"] == 1024
 
 
 @pytest.mark.slow
@@ -153,12 +193,12 @@ def test_one_model_learns_several_scenarios_and_variants(
     assert found == [
         (4, 0.3, 23.5, "naive", "train", 1),
         (4, 0.3, 94.0, "oracle", "train", 1),
-        (4, 0.6, 23.5, "naive", "train", 1),
-        (4, 0.6, 94.0, "oracle", "train", 1),
+        (4, 0.6, 23.5, "oracle", "train", 1),
+        (4, 0.6, 94.0, "naive", "train", 1),
         (9, 0.3, 23.5, "naive", "train", 1),
         (9, 0.3, 94.0, "oracle", "train", 1),
-        (9, 0.6, 23.5, "naive", "train", 1),
-        (9, 0.6, 94.0, "oracle", "train", 1),
+        (9, 0.6, 23.5, "oracle", "train", 1),
+        (9, 0.6, 94.0, "naive", "train", 1),
     ]
     card = load_model(out / "model").card
     assert card["scenarios"] == ["small", "large"]
@@ -429,8 +469,9 @@ def test_the_weight_is_chosen_between_the_points_of_a_front() -> None:
         (["--env", "preserve/Cluster-v0", "--control", "margin"], "it acts in preserve/Autoscale-v0, not in"),
         (["--rate-scales", "0"], "--rate-scales: expected numbers in [0.01, 100], at least one, got (0.0,)"),
         (["--forecasters", "naiv"], "did you mean naive?"),
+        (["--violation-weights", "3", "3"], "--violation-weights: expected two numbers in [0.01, 10,000],"),
         (["--target", "1.5"], "--target: expected a share in (0, 1), got 1.5"),
-        (["--control", "margn"], "control: expected one of delta, joint, margin"),
+        (["--control", "margn"], "control: expected one of delta, joint, kv-margin, margin"),
         (["--algo", "sac", "--control", "margin"], "SAC expects actions that are numbers"),
         (["--algo", "dqn", "--control", "target"], "DQN expects actions that are discrete ones"),
         (

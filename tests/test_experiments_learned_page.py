@@ -31,24 +31,28 @@ def test_learned_policies_beside_rivals(tmp_path: Path) -> None:
         "best": "corr-tuned",
         "best_p99_s": 0.1234,
         "to_preserve": -12.34,
-        "to_preserve_same_days": 1.26,
-        "to_preserve_other_days": None,
+        "to_preserve_same_days_low": -13.6,
+        "to_preserve_same_days_high": -11.1,
+        "to_preserve_other_days_low": None,
+        "to_preserve_other_days_high": None,
         "to_best": 2.0,
-        "to_best_same_days": 0.5,
-        "to_best_other_days": 3.0,
+        "to_best_same_days_low": 1.5,
+        "to_best_same_days_high": 2.5,
+        "to_best_other_days_low": -1.0,
+        "to_best_other_days_high": 5.0,
         "gap_share": 61.4,
         "score": 0.678,
     }
-    without = row | {"to_preserve": None, "to_preserve_same_days": None, "gap_share": None}
+    without = row | {"to_preserve": None, "gap_share": None}
     pd.DataFrame([row, without]).to_csv(tmp_path / "trained.csv", index=False)
     *_, shown, unknown = trained_table(tmp_path / "trained.csv").splitlines()
     assert shown == (
-        "| `x` | `ppo-x` | 10 | 98.77 | 123.5 | 120.0 | -12.3 ± 1.3 / - | `corr-tuned` "
-        "| +2.0 ± 0.5 / 3.0 | 61 | 0.68 | 100, 250, 123 |"
+        "| `x` | `ppo-x` | 10 | 98.77 | 123.5 | 120.0 | -12.3 (-13.6 to -11.1; -) | `corr-tuned` "
+        "| +2.0 (+1.5 to +2.5; -1.0 to +5.0) | 61 | 0.68 | 100, 250, 123 |"
     )
     assert unknown == (
         "| `x` | `ppo-x` | 10 | 98.77 | 123.5 | 120.0 | - | `corr-tuned` "
-        "| +2.0 ± 0.5 / 3.0 | - | 0.68 | 100, 250, 123 |"
+        "| +2.0 (+1.5 to +2.5; -1.0 to +5.0) | - | 0.68 | 100, 250, 123 |"
     )
 
 

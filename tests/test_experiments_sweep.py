@@ -56,6 +56,7 @@ def test_each_seed_is_the_training_of_its_own_and_is_done_once(
         (["--backend", "rey"], "--backend: expected one of local, ray"),
         (["--scenario", "chatt"], "did you mean chat"),
         (["--algo", "pppo"], "pppo"),
+        (["--violation-weights", "0", "3"], "--violation-weights: expected two numbers"),
         (["--target", "99"], "--target: expected a share"),
     ],
 )

@@ -96,8 +96,10 @@ def test_trainings_are_one_policy_beside_the_best_rival(run: Path) -> None:
     assert [row[name] for name in ("p99_s", "preserve_p99_s", "best_p99_s")] == [0.1, 0.15, 0.12]
     # Seeds and windows pair exactly, so trainings alone are chance.
     half = stats.t.ppf(0.975, 1) * np.log(110.0 / 90.0) / 2.0
-    assert row["to_best_same_days"] == pytest.approx(100.0 * half)
-    assert row["to_best_other_days"] == pytest.approx(100.0 * half)
+    log_change = np.log(mean / 120.0)
+    for end, value in (("low", log_change - half), ("high", log_change + half)):
+        assert row[f"to_best_same_days_{end}"] == pytest.approx(100.0 * np.expm1(value))
+        assert row[f"to_best_other_days_{end}"] == pytest.approx(100.0 * np.expm1(value))
 
 
 def test_who_misses_more_is_carried_to_the_target(run: Path) -> None:

@@ -62,19 +62,29 @@ class Hyperparameters:
         for name in known - {"lstm", "router", "settings"}:
             if name not in values:
                 raise InputError(f"{where}: {name}: missing")
-        made = cls(
-            **{
-                **values,
-                "violation_weights": tuple(values["violation_weights"]),
-                "hidden": tuple(values["hidden"]),
-                "workload_seeds": tuple(values["workload_seeds"]),
-                "settings": dict(values.get("settings") or {}),
-            }
-        )
+        lists = {}
+        for name in ("violation_weights", "hidden", "workload_seeds"):
+            value = values[name]
+            if not isinstance(value, list | tuple) or not all(
+                isinstance(part, int | float) for part in value
+            ):
+                raise InputError(f"{where}: {name}: expected a list of numbers, got {value!r}")
+            lists[name] = tuple(value)
+        check_violation_weights(lists["violation_weights"], f"{where}: violation_weights")
+        settings = values.get("settings") or {}
+        if not isinstance(settings, Mapping):
+            raise InputError(f"{where}: settings: expected a mapping, got {settings!r}")
+        made = cls(**{**values, **lists, "settings": dict(settings)})
         for name in ("steps", "environments"):
             value = getattr(made, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{where}: {name}: expected an integer >= 1, got {value!r}")
+        if not isinstance(made.episode_s, int | float) or not made.episode_s > 0.0:
+            raise InputError(f"{where}: episode_s: expected a number of seconds > 0, got {made.episode_s!r}")
+        if not isinstance(made.learning_rate_falls, bool):
+            raise InputError(
+                f"{where}: learning_rate_falls: expected true or false, got {made.learning_rate_falls!r}"
+            )
         parts = len(made.workload_seeds)
         if not parts or made.environments % parts:
             expected = f"a multiple of the {parts} workload_seeds"
@@ -88,16 +98,14 @@ class Hyperparameters:
         }
 
 
-def check_violation_weights(weights: tuple[float, float] | None) -> None:
+def check_violation_weights(weights: tuple[float, ...] | None, where: str = "--violation-weights") -> None:
     """Whether they are a range that a training can draw from; None is one.
 
     Raises:
         InputError: if they are not.
     """
-    if weights is not None and not 0.01 <= weights[0] < weights[1] <= 10_000.0:
-        raise InputError(
-            f"--violation-weights: expected two numbers in [0.01, 10,000], the lower first, got {weights}"
-        )
+    if weights is not None and not (len(weights) == 2 and 0.01 <= weights[0] < weights[1] <= 10_000.0):
+        raise InputError(f"{where}: expected two numbers in [0.01, 10,000], the lower first, got {weights}")
 
 
 def load_hyperparameters(algorithm: str, env_id: str) -> Hyperparameters:

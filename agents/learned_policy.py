@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.front import FrontPoint, mean_hours, weight_for
+from agents.front import FrontPoint, Fronts, mean_hours, weight_for
 from agents.saved_model import CARD, MODELS, SavedModel, load_card, load_model
 from agents.scaling_control import CONTROLS, Control, Memory, Site, make_control
 from baselines.base import Autoscaler, Observation
@@ -23,6 +23,9 @@ from preserve_gym.envs.scale_action import JOINT
 from preserve_gym.envs.scale_observation import ScaleObservation
 from preserve_gym.errors import InputError
 from preserve_gym.scenarios import load_scenario
+
+_COMPARED_AT = 0.99
+"""SLO attainment at which models are compared."""
 
 
 @dataclass
@@ -81,10 +84,7 @@ class Learned(Autoscaler):
         card = self.saved.card
         if self.target is None:
             return float(card["violation_weight"])
-        fronts = {
-            name: [FrontPoint(**point) for point in front]
-            for name, front in card["validation"]["fronts"].items()
-        }
+        fronts = _fronts_of(card)
         if not fronts or mean_hours(fronts, self.target) == math.inf:
             raise InputError(
                 f"{self.name}: no violation weight of model {self.model!r} attains {100 * self.target:g} %"
@@ -181,8 +181,8 @@ def model_folder(name: str) -> Path | None:
 def model_for(algorithm: str, workload: WorkloadConfig) -> str:
     """The name of the model in ``agents/models`` that was trained on the traffic of a workload, and no other.
 
-    Of several, the one with the fewest GPU-hours on validation. Seed, split, predictions and cluster may be
-    others.
+    Of several, the one with the fewest GPU-hours at 99 % attainment on validation. Seed, split, predictions
+    and cluster may be others.
 
     Raises:
         InputError: if there is none; the message names the command that trains one.
@@ -190,17 +190,29 @@ def model_for(algorithm: str, workload: WorkloadConfig) -> str:
     found = []
     for path in sorted(MODELS.glob(f"*/{CARD}")):
         card = load_card(path.parent)
-        trained_on = [load_scenario(name).workload for name in card["scenarios"]]
-        alone = len(trained_on) == 1 and same_traffic(trained_on[0], workload)
-        if card["algorithm"] == algorithm and alone:
-            hours = (card.get("validation") or {}).get("gpu_hours")
-            found.append((float("inf") if hours is None else float(hours), path.parent.name))
+        if card["algorithm"] == algorithm and _is_of(card, workload):
+            fronts = _fronts_of(card)
+            found.append((mean_hours(fronts, _COMPARED_AT) if fronts else math.inf, path.parent.name))
     if found:
         return min(found)[1]
     raise InputError(
         f"policy {algorithm!r}: no model in agents/models was trained on {workload.trace} as here: "
         f"python -m agents.train --algo {algorithm} --scenario NAME --save-as {algorithm}-NAME trains one"
     )
+
+
+def _is_of(card: Mapping[str, Any], workload: WorkloadConfig) -> bool:
+    """Whether a model was trained on the traffic of a workload, and no other."""
+    try:
+        (trained_on,) = (load_scenario(source).workload for source in card["training"]["scenarios"])
+    except (ValueError, KeyError):  # several, or a file that is elsewhere now
+        return False
+    return same_traffic(trained_on, workload)
+
+
+def _fronts_of(card: Mapping[str, Any]) -> Fronts:
+    fronts = (card.get("validation") or {}).get("fronts") or {}
+    return {name: [FrontPoint(**point) for point in front] for name, front in fronts.items()}
 
 
 def model_of(name: str, workload: WorkloadConfig) -> Path:

@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             storage=JournalStorage(JournalFileBackend(str(options.out / STUDY))),
             study_name="ppo",
             sampler=optuna.samplers.TPESampler(seed=options.seed, n_startup_trials=8),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=options.steps // 3),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=_EVALUATIONS // 3),
             load_if_exists=True,
         )
     if study.user_attrs and study.user_attrs != told:
@@ -106,14 +106,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise InputError(f"--out: {options.out} holds a study of another kind: {was}")
     for name, value in told.items():
         study.set_user_attr(name, value)
-    if not study.trials:
+    done = sum(trial.state.name in _DONE for trial in study.trials)
+    if not done:
         study.enqueue_trial(_of(base))
-    done = sum(trial.state.is_finished() for trial in study.trials)
     # Draws of a study that goes on are not those that it began with.
     study.sampler.reseed_rng()
     while done < options.trials:
         study.optimize(lambda trial: _objective(trial, base, options, console), n_trials=1)
-        done += 1
+        done = sum(trial.state.name in _DONE for trial in study.trials)
         _keep(study, base, options.out)
     _keep(study, base, options.out)
     best = study.best_trial
@@ -121,6 +121,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
+_DONE = ("COMPLETE", "PRUNED")
+"""States of trials that count; one that was interrupted does not."""
+_EVALUATIONS = 6
 _OF_STUDY = ("scenario", "env", "steps", "target")
 
 
@@ -138,13 +141,14 @@ def _objective(trial: Any, base: Hyperparameters, options: Options, console: Con
         seed=options.seed,
         target=options.target,
         validation_seeds=(0,),
-        evaluations=6,
+        evaluations=_EVALUATIONS,
         parameters=with_drawn(base, drawn),
     )
     folder = options.out / f"trial-{trial.number}"
 
     def on_evaluation(steps: int, hours: float) -> None:
-        trial.report(min(hours, _WORST), steps)
+        # Rollouts of different lengths end at different steps, but evaluations are as many.
+        trial.report(min(hours, _WORST), round(_EVALUATIONS * steps / options.steps))
         if trial.should_prune():
             raise optuna.TrialPruned
 

@@ -156,6 +156,8 @@ def _check(options: Options) -> None:
         raise InputError(f"--evaluations: expected an integer >= 1, got {options.evaluations}")
     if not options.validation_seeds or min(options.validation_seeds) < 0:
         raise InputError(f"--validation-seeds: expected integers >= 0, got {options.validation_seeds}")
+    if options.save_as is not None and (MODELS / options.save_as / CARD).is_file():
+        raise InputError(f"--save-as: expected a new name, agents/models has {options.save_as!r} already")
     if options.reproduce is not None and not (MODELS / options.reproduce / CARD).is_file():
         names = ", ".join(sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))) or "none"
         raise InputError(

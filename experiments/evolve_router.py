@@ -22,7 +22,7 @@ from experiments.metrics import normalized_latency_s, ttft_s
 from experiments.paper_calibration import CALIBRATIONS
 from experiments.paper_routing import predict
 from experiments.replacing import replacing
-from experiments.routers import LENGTHS
+from experiments.routers import EVOLVED, LENGTHS
 from preserve_gym import Trace, simulate
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, missing_extra
@@ -130,10 +130,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             state["spent_s"] = time.monotonic() - started_s
             _save(options, state)
     learned = _result(options, state)
-    learned.save(options.out / "router.yaml")
+    learned.save(options.out / EVOLVED)
     if options.save_as is not None:
         learned.save(ROUTERS / f"{options.save_as}.yaml")
-    console.print(f"{options.out / 'router.yaml'}: {learned.card['validation']}", highlight=False)
+    console.print(f"{options.out / EVOLVED}: {learned.card['validation']}", highlight=False)
     return 0
 
 

@@ -27,7 +27,8 @@ from preserve_gym.scenarios import load_scenario
 
 PROGRAM = "python -m experiments.explain"
 _COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
-_HOUR_S, _BIN_S = 3600.0, 60.0
+_HOUR_S, _FORMATS = (".pdf", ".png", ".svg")
+_BIN_S = 3600.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     options: Options = parse(Options, arguments, PROGRAM)
     if not 2 <= len(options.policies) <= len(_COLOURS):
         raise InputError(f"--policies: expected 2 to {len(_COLOURS)}, got {len(options.policies)}")
+    if len({label_of(name) for name in options.policies}) < len(options.policies):
+        raise InputError(f"--policies: expected policies that differ, got {', '.join(options.policies)}")
+    if options.out.suffix not in _FORMATS:
+        raise InputError(f"--out: expected a name that ends in {', '.join(_FORMATS)}, got {options.out}")
     if not 0.1 <= options.hours <= 24.0:
         raise InputError(f"--hours: expected a number in [0.1, 24], got {options.hours:g}")
     for name in options.policies:
@@ -82,7 +87,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     figure = draw(played, options.hours)
     with replacing(options.out) as partial, mpl.rc_context({"svg.hashsalt": "preserve_gym"}):
         dated = {"Date": None} if options.out.suffix == ".svg" else {}
-        figure.savefig(partial, format=options.out.suffix.lstrip(".") or "svg", dpi=120, metadata=dated)
+        figure.savefig(partial, format=options.out.suffix.lstrip("."), dpi=120, metadata=dated)
     print(options.out)
     return 0
 

@@ -174,11 +174,11 @@ def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> st
     found = []
     for key, part in rows.groupby(["scenario", "name", "change"], sort=False):
         scenario, name, change = (str(value) for value in key)
-        totals = part.groupby("policy")[["violations", "arrived", "gpu_hours"]].sum()
+        totals = part.groupby("policy")[["violations", "arrived", "gpu_hours"]].mean()
         own = elasticities.get((scenario, name), np.nan)
         log_hours = log_gpu_hours_along(totals.to_numpy(np.float64), own, TARGET)
         router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
-        found.append((scenario, float(np.exp(log_hours)) / part["seed"].nunique(), name, router))
+        found.append((scenario, float(np.exp(log_hours)), name, router))
     found.sort(key=lambda row: (row[0], np.nan_to_num(row[1], nan=np.inf)))
     shown = [
         (f"`{scenario}`", f"`{name}`", router, "-" if np.isnan(hours) else f"{hours:.1f}")

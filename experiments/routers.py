@@ -28,6 +28,8 @@ REFERENCE = "least-requests"
 """Changes are over this router, on the same arrivals."""
 LENGTHS = "regression"
 """The predictor: its mean absolute error is that of PreServe's."""
+EVOLVED = "router.yaml"
+"""What ``python -m experiments.evolve_router`` calls its file."""
 TAIL = "normalized_latency_p99_s"
 RESULTS = Path(__file__).parents[1] / "results" / "routers" / "runs.csv"
 """Of the run that the page on ``preserve/Route-v0`` shows."""
@@ -73,10 +75,10 @@ def _run(arguments: Sequence[str] | None) -> int:
                 status.update(f"{rate:g} requests/s, seed {seed}")
                 rows += run_rows(rate, options.requests, seed, routers)
     runs = pd.DataFrame(rows)
-    show("means over seeds, and the change of the tail over least-requests in %", compare(runs), console)
     if options.out is not None:
         with replacing(options.out) as partial:
             runs.to_csv(partial, index=False, float_format="%.7g", lineterminator="\n")
+    show("means over seeds, and the change of the tail over least-requests in %", compare(runs), console)
     return 0
 
 
@@ -88,6 +90,12 @@ def _check(options: Options) -> None:
             raise InputError(f"--routers: expected some of {', '.join(known)}, FILE.yaml, got {name!r}{hint}")
         if name not in ROUTERS:
             load_router(name)
+    labels = [_label(name) for name in options.routers]
+    for name, label in zip(options.routers, labels, strict=True):
+        if labels.count(label) > 1:
+            raise InputError(
+                f"--routers: {name}: expected names that differ, {label!r} is given more than once"
+            )
     if not options.rates or not all(0.01 <= rate <= 1000.0 for rate in options.rates):
         raise InputError(f"--rates: expected numbers in [0.01, 1000], at least one, got {options.rates}")
     for name, least, most in (("seeds", 2, 10_000), ("first_seed", 0, 10**6), ("requests", 100, 10**6)):
@@ -108,9 +116,15 @@ def run_rows(rate_rps: float, requests: int, seed: int, routers: Sequence[str]) 
         served = simulate(
             trace, cluster, router, router_weights=weights, predicted_tokens=predicted, progress=False
         )
-        label = Path(name).stem
-        rows.append({"rate_rps": rate_rps, "router": label, "seed": seed, **figures(served.requests)})
+        found = figures(served.requests)
+        rows.append({"rate_rps": rate_rps, "router": _label(name), "seed": seed, **found})
     return rows
+
+
+def _label(name: str) -> str:
+    """Of a learned router's file its name, or that of the folder in which it was evolved."""
+    path = Path(name)
+    return path.parent.name if path.name == EVOLVED else path.stem
 
 
 def _router(name: str) -> tuple[Any, tuple[float, ...]]:

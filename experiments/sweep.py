@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from agents.hyperparameters import check_violation_weights, load_hyperparameters
-from agents.saved_model import load_card
+from agents.saved_model import CARD, load_card
 from agents.scaling_control import AUTOSCALE
 from experiments.backend import BACKENDS, check_address, opened
 from experiments.exchangeable_runs import bootstrap_interval, interquartile_mean
@@ -165,7 +165,12 @@ def _finished(task: Task) -> bool:
     with contextlib.suppress(InputError):
         if load_card(task.folder / "model")["training"] == task.training and is_finished(task.folder):
             return True
-    if (task.folder / "checkpoint.pt").is_file() and read_config(task.folder).to_mapping() != task.training:
+    held = None
+    if (task.folder / "checkpoint.pt").is_file():
+        held = read_config(task.folder).to_mapping()
+    elif (task.folder / "model" / CARD).is_file():  # trained on another machine
+        held = load_card(task.folder / "model")["training"]
+    if held not in (None, task.training):
         raise InputError(f"--out: {task.folder} holds a training with other settings")
     return False
 

@@ -153,6 +153,13 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
         best = min(rivals, key=lambda name: np.nan_to_num(rivals[name], nan=np.inf))
         feasible = [played[n].hours for n in (f"{name}{SUFFIX}" for name in FEASIBLE) if n in played]
         for family, members in families.items():
+            there = set(episodes["policy"][episodes["scenario"] == scenario])
+            for name in members:
+                if name in there and name not in played:
+                    raise InputError(
+                        f"{folders}: {scenario}: expected {name} to have played all seeds and windows that "
+                        "others have, it has not"
+                    )
             present = [played[name] for name in members if name in played]
             if not present:
                 continue
@@ -248,23 +255,23 @@ def _add_families(
     for name in _given(records):
         parts, label = split_tuned(name), label_of(name)
         plain = parts.policy if parts else split_target(name)[0]
-        folder = model_folder(plain) or next(
-            (
-                model_folder(scenario["models"][label]["model"])
-                for scenario in records.config["scenarios"].values()
-                if label in scenario.get("models", {})
-            ),
-            None,
-        )
-        if folder is None:
+        own = model_folder(plain)
+        played = [
+            model_folder(scenario["models"][label]["model"])
+            for scenario in records.config["scenarios"].values()
+            if label in scenario.get("models", {})
+        ]
+        folders = [folder for folder in ([own] if own else played) if folder is not None]
+        if not folders:
             continue
         label, _ = split_target(label)
         family = families.setdefault(re.sub(r"-seed\d+", "", label), [])
         if label not in family:
             family.append(label)
-        for scenario, front in load_card(folder)["validation"]["fronts"].items():
-            points = [np.array([point[key] for point in front]) for key in ("attainment", "gpu_hours")]
-            elasticities.setdefault((scenario, label), elasticity(points[0], points[1], TARGET))
+        for folder in folders:
+            for scenario, front in load_card(folder)["validation"]["fronts"].items():
+                points = [np.array([point[key] for point in front]) for key in ("attainment", "gpu_hours")]
+                elasticities.setdefault((scenario, label), elasticity(points[0], points[1], TARGET))
 
 
 def _given(records: RunRecords) -> list[str]:

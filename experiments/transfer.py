@@ -36,11 +36,10 @@ _KEY = ["scenario", "change", "seed"]
 class Options:
     """Play policies on test windows of scenarios as they are, and with a change that nobody was tuned for.
 
-    The first policy is the one that is asked about; it is compared with each of the others on the same
-    arrivals. The same command goes on with what --out has.
+    All play the same arrivals. The same command goes on with what --out has of policies of the same name.
     """
 
-    policies: tuple[str, ...] = ("ppo-general", "preserve-tuned", "corr-tuned", "aibrix-tuned")
+    policies: tuple[str, ...] = ("ppo", "preserve-tuned", "corr-tuned")
     """By name."""
     scenario: tuple[str, ...] = ("chat-week",)
     """Scenarios, by name or file."""

@@ -77,7 +77,7 @@ def save(folder: Path, bias: tuple[float, ...], scale: float, scenario: str = "c
         "router": "preserve",
         "violation_weight": 3.0,
         "validation": {"target": 0.99, "gpu_hours": 10.0, "fronts": {}},
-        "training": {},
+        "training": {"scenarios": [scenario]},
     }
     SavedModel(folder.name, card, Network(arrays, "tanh", "argmax", 7)).save(folder)
     return folder
@@ -293,6 +293,19 @@ def test_a_model_is_found_by_the_traffic_it_was_trained_on(
     save(tmp_path / "models" / "ppo-hour", (0.0,) * 7, 1.0, str(scenario))
     policy = make_fitted_policy("ppo", CLUSTER, workload)
     assert (policy.name, getattr(policy, "model", None)) == ("ppo", "ppo-hour")
+    # Of several the cheapest at 99 %, whatever their targets; one whose scenario is gone is none.
+    save(tmp_path / "models" / "ppo-gone", (0.0,) * 7, 1.0, str(tmp_path / "gone.yaml"))
+    for name, hours in (("ppo-better", (80.0, 90.0)), ("ppo-lax", (70.0, 95.0))):
+        path = save(tmp_path / "models" / name, (0.0,) * 7, 1.0, str(scenario)) / "card.yaml"
+        card = yaml.safe_load(path.read_text(encoding="utf-8"))
+        card["validation"]["fronts"] = {
+            "hour": [
+                {"violation_weight": weight, "attainment": attainment, "gpu_hours": value}
+                for weight, attainment, value in zip((1.0, 2.0), (0.95, 0.99), hours, strict=True)
+            ]
+        }
+        path.write_text(yaml.safe_dump(card), encoding="utf-8")
+    assert getattr(make_fitted_policy("ppo", CLUSTER, workload), "model", None) == "ppo-better"
     with pytest.raises(InputError, match=r"'dqn': no model"):
         make_fitted_policy("dqn", CLUSTER, workload)
 

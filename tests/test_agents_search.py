@@ -48,13 +48,21 @@ def test_a_study_goes_on_where_it_was(
     scenario.write_text(SCENARIO, encoding="utf-8")
     out = tmp_path / "search"
     options = ["--scenario", str(scenario), "--steps", "512", "--out", str(out)]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.training.Training.run", interrupted)
+        assert main([*options, "--trials", "1"]) == 130
+    # What was interrupted does not count.
     assert main([*options, "--trials", "1"]) == 0
-    first = pd.read_csv(out / "trials.csv")
+    first = pd.read_csv(out / "trials.csv").query("state == 'complete'")
     # The first trial has the present hyper-parameters.
     assert first[["gamma", "hidden"]].to_numpy().tolist() == [[0.98, 64]]
     assert first["gpu_hours"].item() > 0.0
     assert main([*options, "--trials", "3"]) == 0
-    trials = pd.read_csv(out / "trials.csv")
+    trials = pd.read_csv(out / "trials.csv").query("state in ('complete', 'pruned')").reset_index()
     assert len(trials) == 3
     assert trials.iloc[0]["gpu_hours"] == first["gpu_hours"].item()
     ((env_id, best),) = yaml.safe_load((out / "best.yaml").read_text()).items()

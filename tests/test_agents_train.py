@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -505,6 +506,8 @@ def test_a_model_is_kept_and_reproduced(
 ) -> None:
     monkeypatch.setattr(train, "MODELS", tmp_path / "models")
     assert run(scenario, tmp_path / "run", "--save-as", "mine") == 0
+    with pytest.raises(AssertionError):
+        assert run(scenario, tmp_path / "other", "--save-as", "mine") == 0
     assert main(["--reproduce", "mine", "--out", str(tmp_path / "again")]) == 0
     one, again = (
         load_model(folder).network for folder in (tmp_path / "models/mine", tmp_path / "again/model")
@@ -557,3 +560,23 @@ def test_the_page_names_the_controls_and_the_hyper_parameters() -> None:
     for name in ALGORITHMS:
         for env_id in yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")):
             assert CONTROLS[load_hyperparameters(name, env_id).control].env_id == env_id
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hidden": 64}, "hidden: expected a list of numbers, got 64"),
+        (
+            {"violation_weights": [30, 0.3]},
+            "violation_weights: expected two numbers in [0.01, 10,000], the lower",
+        ),
+        ({"episode_s": "1h"}, "episode_s: expected a number of seconds > 0, got '1h'"),
+        ({"learning_rate_falls": "no"}, "learning_rate_falls: expected true or false, got 'no'"),
+        ({"settings": [1]}, "settings: expected a mapping, got [1]"),
+        ({"step": 3}, "step: no such field (did you mean steps?)"),
+    ],
+)
+def test_hyper_parameters_that_mean_nothing_are_refused(changed: dict[str, Any], message: str) -> None:
+    values = load_hyperparameters("ppo", ENV_ID).to_mapping() | changed
+    with pytest.raises(InputError, match=re.escape(f"ppo.yaml: {message}")):
+        Hyperparameters.from_mapping(values, "ppo.yaml")

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("cmaes")
 
 from agents.shared_router import TERMS, LearnedRouter, load_router, router_names, shared_score, start_weights
+from experiments import routers
 from experiments.evolve_router import Task, cost, main, tail_s
 from preserve_gym import ClusterConfig, Trace, simulate
 from preserve_gym.errors import InputError
@@ -136,3 +137,19 @@ def test_bad_options_are_refused(
 ) -> None:
     assert main(options) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_evolved_routers_are_called_by_their_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tuple(start_weights(CLUSTER.instance.kv_tokens))
+    files = [tmp_path / name / "router.yaml" for name in ("one", "two")]
+    for path in files:
+        LearnedRouter("router", weights, {}).save(path)
+    options = ["--rates", "9.5", "--seeds", "2", "--requests", "100", "--out", str(tmp_path / "runs.csv")]
+    assert routers.main([*options, "--routers", *map(str, files)]) == 0
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert dict.fromkeys(runs["router"]) == dict.fromkeys(("least-requests", "one", "two"))
+    assert routers.main([*options, "--routers", str(files[0]), str(files[0])]) == 2
+    assert "expected names that differ, 'one' is given more than once" in capsys.readouterr().err

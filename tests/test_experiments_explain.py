@@ -75,6 +75,8 @@ def test_it_draws_what_policies_do(tmp_path: Path, capsys: pytest.CaptureFixture
     ("options", "message"),
     [
         (["--policies", "corr"], "--policies: expected 2 to 5, got 1"),
+        (["--policies", "corr", "corr"], "--policies: expected policies that differ, got corr, corr"),
+        (["--out", "figure.doc"], "--out: expected a name that ends in .pdf, .png, .svg, got figure.doc"),
         (["--policies", "corr", "prisn"], "did you mean prism?"),
         (["--hours", "0"], "--hours: expected a number in [0.1, 24], got 0"),
         (["--scenario", "chat-weak"], "did you mean chat-week?"),

@@ -45,7 +45,12 @@ def test_each_seed_is_the_training_of_its_own_and_is_done_once(
     assert all((one.network.arrays[name] == value).all() for name, value in other.network.arrays.items())
     monkeypatch.setattr(sweep, "train", lambda task: pytest.fail("trained again"))
     assert main(command) == 0
-    assert main([*command[:-4], "--steps", "1024", *command[-2:]]) == 2
+    other_steps = [*command[:-4], "--steps", "1024", *command[-2:]]
+    assert main(other_steps) == 2
+    assert "holds a training with other settings" in capsys.readouterr().err
+    # As one that was trained on another machine.
+    (out / "ppo-small-seed0" / "checkpoint.pt").unlink()
+    assert main(other_steps) == 2
     assert "holds a training with other settings" in capsys.readouterr().err
 
 

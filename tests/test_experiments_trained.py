@@ -13,6 +13,7 @@ from scipy import stats
 from experiments.equal_attainment import log_gpu_hours_along
 from experiments.run_records import RunRecords
 from experiments.trained import Played, change_of, main, trained_table
+from preserve_gym.errors import InputError
 from tests.test_agents_learned_policy import save
 
 TARGET_MISSED = 100  # of 10,000: the target
@@ -128,6 +129,14 @@ def test_several_settings_are_read_off_between_them(run: Path) -> None:
     assert row["best"] == "corr-tuned"
     assert row["to_best"] == pytest.approx(100.0 * ((90.0 * 110.0) ** 0.5 / (120.0 * 1.1) - 1.0), rel=1e-3)
     assert row["trainings"] == 2
+
+
+def test_who_has_not_played_all_is_not_left_out_silently(run: Path) -> None:
+    episodes = pd.read_csv(run / "episodes.csv")
+    missing = (episodes["policy"] == "ppo-x-seed1") & (episodes["seed"] == 1)
+    episodes[~missing].to_csv(run / "episodes.csv", index=False)
+    with pytest.raises(InputError, match="x: expected ppo-x-seed1 to have played all seeds and windows"):
+        trained_table([RunRecords(run)], run.parent / "tables", run.parent)
 
 
 def test_rivals_may_have_played_in_another_run(

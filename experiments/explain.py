@@ -27,8 +27,8 @@ from preserve_gym.scenarios import load_scenario
 
 PROGRAM = "python -m experiments.explain"
 _COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
-_HOUR_S, _FORMATS = (".pdf", ".png", ".svg")
-_BIN_S = 3600.0, 60.0
+_FORMATS = (".pdf", ".png", ".svg")
+_HOUR_S, _BIN_S = 3600.0, 60.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from experiments.compare import bounds_of
 from experiments.equal_attainment import read_elasticities, with_tuned
 from experiments.forecast_worth import read_worth
 from experiments.leaderboard_page import OWN, at_target, page, score_table, short_table
-from experiments.learned_page import PAIRS, models_table, pairs_table, trained_table
+from experiments.learned_page import PAIRS, models_table, pairs_table, routers_table, trained_table
 from experiments.learned_page import RESULTS as LEARNED
 from experiments.paper_calibration import RATE_RPS
 from experiments.replacing import replacing
@@ -105,7 +105,11 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         docs / "environments" / "autoscale.md": {"leaderboard": score_table(summary)},
         docs / "environments" / "route.md": {"leaderboard": page_table(pd.read_csv(ROUTER_RUNS), RATE_RPS)},
         docs / "environments" / "cluster.md": {"leaderboard": pairs_table(PAIRS, elasticities)},
-        docs / "learned-policies.md": {"trained": trained_table(LEARNED), "models": models_table(MODELS)},
+        docs / "learned-policies.md": {
+            "trained": trained_table(LEARNED),
+            "models": models_table(MODELS),
+            "routers": routers_table(ROUTER_RUNS),
+        },
         docs / "bounds.md": {"bounds": bounds_table(FOLDER), "feasible": feasible_table(TABLES)},
     }
     text = page(summary, records.episodes, records.config, FOLDER, elasticities, worth)

@@ -113,6 +113,7 @@ def test_a_training_saves_everything(
     assert len((out / "evaluations.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
 
 
+@pytest.mark.slow
 def test_trainings_and_what_goes_on_meet_other_episodes(
     scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

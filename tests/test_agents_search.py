@@ -53,7 +53,7 @@ def test_a_study_goes_on_where_it_was(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("agents.training.Training.run", interrupted)
+        patch.setattr("agents.training.Training._evaluate", interrupted)
         assert main([*options, "--trials", "1"]) == 130
     # What was interrupted does not count.
     assert main([*options, "--trials", "1"]) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,12 @@ class Hyperparameters:
 
     def to_mapping(self) -> dict[str, Any]:
         """As YAML holds it."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return as_yaml(asdict(self))
+
+
+def as_yaml(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as YAML holds them: lists in place of tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def check_violation_weights(weights: tuple[float, ...] | None, where: str = "--violation-weights") -> None:
@@ -108,8 +111,13 @@ def check_violation_weights(weights: tuple[float, ...] | None, where: str = "--v
         raise InputError(f"{where}: expected two numbers in [0.01, 10,000], the lower first, got {weights}")
 
 
-def load_hyperparameters(algorithm: str, env_id: str) -> Hyperparameters:
+def load_hyperparameters(algorithm: str, env_id: str, **changes: Any) -> Hyperparameters:
     """Those of an algorithm for an environment.
+
+    Args:
+        algorithm: name of its file.
+        env_id: id of the environment.
+        changes: fields in place of the file's; None: the file's.
 
     Raises:
         InputError: if there are none.
@@ -119,4 +127,5 @@ def load_hyperparameters(algorithm: str, env_id: str) -> Hyperparameters:
     if env_id not in values:
         hint = did_you_mean(env_id, values)
         raise InputError(f"--env: expected one of {', '.join(values)} for {algorithm}, got {env_id!r}{hint}")
-    return Hyperparameters.from_mapping(values[env_id], f"{path.name}: {env_id}")
+    found = Hyperparameters.from_mapping(values[env_id], f"{path.name}: {env_id}")
+    return replace(found, **{name: value for name, value in changes.items() if value is not None})

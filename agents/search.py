@@ -80,7 +80,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:
         raise InputError(f"--target: expected a share in (0, 1), got {options.target}")
-    base = replace(load_hyperparameters("ppo", options.env), steps=options.steps)
+    base = load_hyperparameters("ppo", options.env, steps=options.steps)
     load_scenario(options.scenario)
     try:
         import optuna

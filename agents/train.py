@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -92,10 +92,13 @@ def _run(arguments: Sequence[str] | None) -> int:
         config = TrainingConfig.from_mapping(card["training"], f"{options.reproduce}/{CARD}")
         folder = _new_folder(options.out, f"train-{options.reproduce}")
     else:
-        parameters = load_hyperparameters(options.algo, options.env)
-        for name in ("steps", "control", "violation_weights"):
-            if getattr(options, name) is not None:
-                parameters = replace(parameters, **{name: getattr(options, name)})
+        parameters = load_hyperparameters(
+            options.algo,
+            options.env,
+            steps=options.steps,
+            control=options.control,
+            violation_weights=options.violation_weights,
+        )
         config = TrainingConfig(
             env_id=options.env,
             algorithm=options.algo,

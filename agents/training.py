@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from agents.algorithms import ALGORITHMS, make_learner, network_of, restore_learner, save_learner
 from agents.front import FrontPoint, Fronts, gpu_hours_at, mean_hours, measure_front, weight_for
-from agents.hyperparameters import Hyperparameters
+from agents.hyperparameters import Hyperparameters, as_yaml
 from agents.network import Network
 from agents.saved_model import SavedModel, load_card, load_model
 from agents.scaling_control import CONTROLS, joined_site, make_control
@@ -69,8 +69,7 @@ class TrainingConfig:
     def to_mapping(self) -> dict[str, Any]:
         """As YAML holds it."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-        return values | {"parameters": self.parameters.to_mapping()}
+        return as_yaml(given) | {"parameters": self.parameters.to_mapping()}
 
     @classmethod
     def from_mapping(cls, values: Any, where: str) -> TrainingConfig:
@@ -135,10 +134,11 @@ class Training:
         if resume:
             # Where it stands decides the seeds of the episodes that follow.
             done = _steps_of(folder)
-        self._envs = self._make_envs(config.seed, done, threads)
+        seed = _APART * config.seed + done
+        self._envs = self._make_envs(seed, threads)
         self._model = make_learner(self._algorithm, parameters, self._envs, config.seed, self.control.start)
         # The learner has seeded them with its own. Apart from other trainings, and from what was before:
-        self._envs.seed(_APART * config.seed + done)
+        self._envs.seed(seed)
         if resume:
             self._restore()
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ class Training:
             self._model.logger.close()
             self._envs.close()
 
-    def _make_envs(self, seed: int, done: int, threads: int | None) -> Any:
+    def _make_envs(self, seed: int, threads: int | None) -> Any:
         from stable_baselines3.common.vec_env import VecMonitor
 
         from agents.controlled_vec_env import ControlledVecEnv
@@ -228,7 +228,7 @@ class Training:
         ]
         envs = JoinedVecEnv([SB3VecEnv(vector) for vector in vectors])
         self.control = make_control(parameters.control, joined_site(vectors))
-        controlled = ControlledVecEnv(envs, self.control, seed=_APART * seed + done)
+        controlled = ControlledVecEnv(envs, self.control, seed=seed)
         return VecMonitor(controlled)
 
     def _variants(self) -> list[tuple[ClusterConfig, Workload]]:

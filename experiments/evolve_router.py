@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
+from agents.hyperparameters import as_yaml
 from agents.shared_router import ROUTERS, LearnedRouter, shared_score, start_weights
 from experiments.backend import Pool, opened
 from experiments.metrics import normalized_latency_s, ttft_s
@@ -232,10 +233,7 @@ def _result(options: Options, state: dict[str, Any]) -> LearnedRouter:
     value, weights = state["best"]
     card = {
         "learned_by": "CMA-ES, experiments.evolve_router",
-        "settings": {
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in _settings(options).items()},
-            "generations": options.generations,
-        },
+        "settings": as_yaml(_settings(options)) | {"generations": options.generations},
         "lengths": LENGTHS,
         "validation": {
             "worst_mean_s": round(float(np.exp(value)), 5),

@@ -17,13 +17,11 @@ from experiments.leaderboard_page import table
 from experiments.routers import TAIL
 from experiments.statistics import Estimate
 from experiments.summary import TARGET
-from experiments.transfer import ROUTER, means
+from experiments.transfer import ROUTER
 
 _RESULTS = Path(__file__).parents[1] / "results"
 RESULTS = _RESULTS / "learned" / "trained.csv"
 """The table of ``python -m experiments.trained`` that docs/learned-policies.md shows."""
-TRANSFER = _RESULTS / "learned" / "transfer.csv"
-"""That of ``python -m experiments.transfer`` on the same page."""
 PAIRS = _RESULTS / "routers" / "pairs.csv"
 """That of ``python -m experiments.transfer`` that the page on ``preserve/Cluster-v0`` shows."""
 
@@ -140,25 +138,6 @@ def routers_table(path: Path) -> str:
         *("P99, ms: it, best", "TTFT P99, s: it, best"),
     )
     return table(heads, cells)
-
-
-def transfer_table(path: Path) -> str:
-    """Attainment and GPU-hours of every policy in Markdown, a row for each scenario and change.
-
-    Args:
-        path: of a table of ``python -m experiments.transfer``.
-    """
-    rows = pd.read_csv(path)
-    policies = [str(name) for name in dict.fromkeys(rows["policy"])]
-    cells: dict[tuple[str, str], list[str]] = {}
-    for found in means(rows).to_dict("records"):
-        scenario, change = str(found["scenario"]), str(found["change"])
-        what = "" if change == "none" else change.replace("-", " ")
-        row = cells.setdefault((scenario, change), [f"`{scenario}`", what, *[""] * len(policies)])
-        mark = "" if found["attainment"] >= 100.0 * TARGET else "*"
-        shown = f"{found['attainment']:.2f}{mark} {found['gpu_hours']:.1f}"
-        row[2 + policies.index(found["policy"])] = shown
-    return table(("scenario", "what is otherwise", *(f"`{name}`" for name in policies)), cells.values())
 
 
 def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> str:

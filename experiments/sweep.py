@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,10 +131,13 @@ def _tasks(options: Options) -> list[Task]:
     if options.backend not in BACKENDS:
         raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {options.backend!r}")
     check_address(options.backend, options.address)
-    parameters = load_hyperparameters(options.algo, options.env)
-    for name in ("steps", "control", "violation_weights"):
-        if getattr(options, name) is not None:
-            parameters = replace(parameters, **{name: getattr(options, name)})
+    parameters = load_hyperparameters(
+        options.algo,
+        options.env,
+        steps=options.steps,
+        control=options.control,
+        violation_weights=options.violation_weights,
+    )
     tasks = []
     for source in options.scenario:
         name = load_scenario(source).name

@@ -140,7 +140,14 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
     tails = _tails(runs)
     rows = []
     for scenario in map(str, scenarios):
-        played = _played(episodes[episodes["scenario"] == scenario], scenario, elasticities)
+        part = episodes[episodes["scenario"] == scenario]
+        played = _played(part, scenario, elasticities)
+        missing = sorted(learned & set(part["policy"]) - set(played))
+        if missing:
+            raise InputError(
+                f"{folders}: {scenario}: expected {missing[0]} to have played all seeds and windows that "
+                "others have, it has not"
+            )
         if BASELINE not in played:
             raise InputError(f"{folders}: expected {BASELINE} to have played {scenario}, it has not")
         holding = next(records for records in runs if scenario in records.scenarios)
@@ -153,16 +160,10 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
         best = min(rivals, key=lambda name: np.nan_to_num(rivals[name], nan=np.inf))
         feasible = [played[n].hours for n in (f"{name}{SUFFIX}" for name in FEASIBLE) if n in played]
         for family, members in families.items():
-            there = set(episodes["policy"][episodes["scenario"] == scenario])
-            for name in members:
-                if name in there and name not in played:
-                    raise InputError(
-                        f"{folders}: {scenario}: expected {name} to have played all seeds and windows that "
-                        "others have, it has not"
-                    )
-            present = [played[name] for name in members if name in played]
-            if not present:
+            names = [name for name in members if name in played]
+            if not names:
                 continue
+            present = [played[name] for name in names]
             at_target = float(np.exp(np.log([policy.hours for policy in present]).mean()))
             totals = np.array([policy.points[0].mean(axis=0).sum(axis=0) for policy in present])
             row: dict[str, Any] = {
@@ -172,7 +173,7 @@ def trained_table(runs: Sequence[RunRecords], tables: Path, bounds: Path) -> pd.
                 "attainment": 100.0 * float((1.0 - totals[:, 0] / totals[:, 1]).mean()),
                 "gpu_hours": float(totals[:, 2].mean()),
                 "at_target": at_target,
-                "p99_s": float(np.mean([tails[scenario, name] for name in members if name in played])),
+                "p99_s": float(np.mean([tails[scenario, name] for name in names])),
                 "preserve_p99_s": tails[scenario, BASELINE],
                 "best": best,
                 "best_p99_s": tails[scenario, best],

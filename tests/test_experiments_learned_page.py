@@ -13,7 +13,6 @@ from experiments.learned_page import (
     pairs_table,
     routers_table,
     trained_table,
-    transfer_table,
 )
 from tests.test_agents_learned_policy import save
 
@@ -81,26 +80,6 @@ def test_pairs_are_compared_at_the_target(tmp_path: Path) -> None:
         "| `x` | `a-tuned` | `two` | 15.0 |",
         "| `x` | `a-tuned` | `one` | 20.0 |",
         "| `x` | `b` | its own | - |",
-    ]
-
-
-def test_policies_where_things_are_otherwise(tmp_path: Path) -> None:
-    rows = pd.DataFrame(
-        [
-            ("x", "none", 0, "a", 1000, 10, 2.0),
-            ("x", "none", 1, "a", 1000, 0, 4.0),
-            ("x", "load-x2", 0, "a", 1000, 20, 9.0),
-            ("x", "none", 0, "b", 1000, 0, 1.0),
-            ("x", "load-x2", 0, "b", 1000, 10, 1.0),
-        ],
-        columns=["scenario", "change", "seed", "policy", "arrived", "violations", "gpu_hours"],
-    )
-    rows.to_csv(tmp_path / "transfer.csv", index=False)
-    heads, _, *lines = transfer_table(tmp_path / "transfer.csv").splitlines()
-    assert heads == "| scenario | what is otherwise | `a` | `b` |"
-    assert lines == [
-        "| `x` |  | 99.50 3.0 | 100.00 1.0 |",
-        "| `x` | load x2 | 98.00* 9.0 | 99.00 1.0 |",
     ]
 
 

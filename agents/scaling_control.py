@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from baselines.router_name import router_options
 from preserve_gym.envs.scale_action import JOINT, MAX_DELTA
 from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.vector import TaskVectorEnv
@@ -91,7 +92,7 @@ class Control(ABC):
     @classmethod
     def env_options(cls, router: str) -> dict[str, Any]:
         """The options of the environment that belong to it."""
-        return {"action_mode": cls.action_mode, "router": router}
+        return {"action_mode": cls.action_mode, **router_options(router)}
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -324,14 +325,14 @@ class SmoothMarginControl(MarginControl):
 class JointControl(SmoothMarginControl):
     """The same and the weights of the router, in ``preserve/Cluster-v0``.
 
-    Seven numbers in [-1, 1]: the first moves the margin, the others are the router's weights, rounded to
+    Eight numbers in [-1, 1]: the first moves the margin, the others are the router's weights, rounded to
     eighths. The target follows the margin by at most 2 instances at a decision, as the environment has it.
-    At first the weights are about those of the router ``preserve``.
+    At first the router is about ``least-kv``.
     """
 
     env_id = CLUSTER
     action_mode = JOINT
-    start: ClassVar[tuple[float, ...]] = (0.0, 0.8, -0.9, 0.0, -0.9, -0.9, -0.9)
+    start: ClassVar[tuple[float, ...]] = (0.0, -0.9, 0.8, -0.9, -0.9, -0.9, -0.9, -0.9)
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -34,7 +34,7 @@ class Decisions:
 
     Attributes:
         targets: rows ``[interval, target]`` where the target changes, as ``run_lengths`` gives them.
-        weights: rows ``[interval, w0, ..., w5]`` where the weights of the router do, as ``changes_of`` gives
+        weights: rows ``[interval, w0, ..., w6]`` where the weights of the router do, as ``changes_of`` gives
             them; None: the policy does not set them.
     """
 
@@ -173,7 +173,7 @@ def _window_record(result: WindowResult) -> dict[str, Any]:
 
 
 def changes_of(weights: NDArray[np.float64]) -> list[list[float]]:
-    """Rows ``[interval, w0, ..., w5]`` of the intervals whose weights differ from those before."""
+    """Rows ``[interval, w0, ..., w6]`` of the intervals whose weights differ from those before."""
     changed = np.append(True, (weights[1:] != weights[:-1]).any(axis=1)).nonzero()[0]
     return [[int(k), *weights[k].tolist()] for k in changed]
 

@@ -21,7 +21,7 @@ from preserve_gym.sim import Cluster
 from preserve_gym.workload import Workload
 
 Asked = tuple[int, NDArray[np.float64] | None]
-"""A number of instances, and weights of the router of shape (1, 6) where the policy sets them."""
+"""A number of instances, and weights of the router of shape (1, 7) where the policy sets them."""
 
 
 class Policy(Protocol):

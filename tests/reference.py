@@ -64,7 +64,7 @@ class ReferenceCluster:
         seed: of the routers and of the cold starts that are drawn.
         look_ahead: iterations that routers look ahead.
         anticipator: how they do, ``paper`` or ``artifact``.
-        router_weights: six numbers >= 0 for ``linear``.
+        router_weights: seven numbers >= 0 for ``linear``.
         request_class: per request; all 0 if None.
         debug: assert the invariants after every event.
     """
@@ -84,7 +84,7 @@ class ReferenceCluster:
         seed: int = 0,
         look_ahead: int = 100,
         anticipator: str = "paper",
-        router_weights: Sequence[float] = (0.0,) * 6,
+        router_weights: Sequence[float] = (0.0,) * 7,
         request_class: Sequence[int] | None = None,
     ) -> None:
         assert config.min_instances <= initial_instances <= config.max_instances
@@ -99,7 +99,7 @@ class ReferenceCluster:
         self.look_ahead = look_ahead
         self.anticipator = anticipator
         self.router_weights = tuple(map(float, router_weights))
-        assert len(self.router_weights) == 6
+        assert len(self.router_weights) == 7
         assert min(self.router_weights) >= 0.0
         classes = [0] * len(arrival_s) if request_class is None else request_class
         self.requests = [

@@ -136,16 +136,21 @@ def aibrix_throughput(view: RouterView, request: Request) -> int:
     return lowest(view, score)
 
 
+def unlikeness(instance: Instance, request: Request) -> float:
+    """How unlike the prompt is to the mean of those there."""
+    prompts = [r.prompt_tokens for r in instance.requests_in_flight]
+    if not prompts:
+        return 0.0
+    mean = sum(prompts) / len(prompts)
+    return abs(request.prompt_tokens - mean) / (request.prompt_tokens + mean)
+
+
 def prism(view: RouterView, request: Request) -> int:
     """Lowest cost of the request, higher where its prompt is unlike those there and the KV cache is full."""
     p, d = request.prompt_tokens, request.predicted_tokens
 
     def cost(i: Instance) -> float:
-        prompts = [r.prompt_tokens for r in i.requests_in_flight]
-        unlike = 0.0
-        if prompts:
-            mean = sum(prompts) / len(prompts)
-            unlike = abs(p - mean) / (p + mean)
+        unlike = unlikeness(i, request)
         use = i.kv_blocks_used / i.scheduler.usable_blocks
         return (1e-6 * p * p * (1.0 + unlike) + 1e-3 * (p + d)) * (1.0 + use)
 
@@ -174,6 +179,7 @@ def loads(view: RouterView, instance: Instance, request: Request) -> list[float]
         len(instance.requests_in_flight) / instance.config.max_num_seqs,
         len(instance.waiting) / instance.config.max_num_seqs,
         peak(view, instance, request) / instance.kv_tokens,
+        unlikeness(instance, request),
     ]
 
 
@@ -184,7 +190,8 @@ def linear(view: RouterView, request: Request) -> int:
     def score(i: Instance) -> float:
         x = loads(view, i, request)
         # Not ``sum``, which rounds otherwise from Python 3.12 on: this order is part of the semantics.
-        return w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3] + w[4] * x[4] + w[5] * x[5]
+        first = w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3]
+        return first + w[4] * x[4] + w[5] * x[5] + w[6] * x[6]
 
     return lowest(view, score)
 

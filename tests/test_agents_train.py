@@ -374,7 +374,7 @@ def test_a_joint_model_plays_and_is_replayed(
     assert "2 of 2 cells replayed with equal figures" in capsys.readouterr().out
     # The weights matter: with others the figures are others.
     for window in record["windows"]:
-        window["router_weights"] = [[0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
+        window["router_weights"] = [[0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]]
     path.write_text(json.dumps(record), encoding="utf-8")
     assert experiments_run.main(["--replay", "run"]) == 1
     assert "small, joint, seed 0" in capsys.readouterr().err

@@ -220,15 +220,15 @@ def test_actions_of_cluster() -> None:
     env = make("Cluster", initial_instances=4, obs_mode="dict")
     for action, expected in zip((-1.0, 1.0), re.findall(r"[+-]\d", change[2]), strict=True):
         env.reset(seed=0)
-        assert env.step(np.full(7, action))[-1]["target"] == 4 + int(expected)
+        assert env.step(np.full(8, action))[-1]["target"] == 4 + int(expected)
         assert abs(int(expected)) == MAX_DELTA
     assert len(weights) == len(LINEAR_FEATURES)
     for k, ((number, what, between), feature) in enumerate(zip(weights, LINEAR_FEATURES, strict=True)):
         assert (number, between) == (str(k + 1), "0 to 1")
         assert what.startswith(f"weight of {feature}")
         env.reset(seed=0)
-        observation = env.step([0.0, *(1.0 if i == k else -1.0 for i in range(6))])[0]
-        np.testing.assert_array_equal(observation["router_weights"], np.eye(6)[k])
+        observation = env.step([0.0, *(1.0 if i == k else -1.0 for i in range(7))])[0]
+        np.testing.assert_array_equal(observation["router_weights"], np.eye(7)[k])
 
 
 def formulas_of(page: Path) -> dict[str, str]:
@@ -241,7 +241,7 @@ def test_reward_of_an_interval(name: str, page: Path) -> None:
     env = make(name, initial_instances=1, cluster={"max_instances": 16, "slo": {"ttft_s": 0.2}})
     _, info = env.reset(seed=0)
     forecast_prompt, forecast_output, _ = env.workload.forecast_at(info["time_s"])
-    _, reward, _, _, info = env.step(3 if name == "Autoscale" else np.zeros(7))
+    _, reward, _, _, info = env.step(3 if name == "Autoscale" else np.zeros(8))
     # The formula of the page, by its own names.
     names = {
         **dataclasses.asdict(env.reward_config),

@@ -120,7 +120,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
         "initial": draw(integers(minimum, maximum)),
         "classes": np.array([draw(st.sampled_from([0, 0, 3, 7])) for _ in range(n)], np.int32),
         "router": draw(st.sampled_from(sorted(ROUTERS))),
-        "weights": draw(st.lists(st.sampled_from([0.0, 0.3, 1.0, 7.0]), min_size=6, max_size=6).filter(any)),
+        "weights": draw(st.lists(st.sampled_from([0.0, 0.3, 1.0, 7.0]), min_size=7, max_size=7).filter(any)),
         "anticipator": draw(st.sampled_from(["paper", "artifact"])),
         "seed": draw(st.sampled_from([0, 5, 2**40 + 1])),
         "steps": steps,
@@ -470,7 +470,11 @@ def test_geometric_outputs_are_an_mmc_queue(servers: int) -> None:
     "arguments",
     [
         {},
-        {"router": "linear", "router_weights": (1.0, 0.5, 0.0, 1.0, 1.0, 2.0), "anticipator": "artifact"},
+        {
+            "router": "linear",
+            "router_weights": (1.0, 0.5, 0.0, 1.0, 1.0, 2.0, 0.5),
+            "anticipator": "artifact",
+        },
         {"router": "aibrix-throughput"},
     ],
 )
@@ -504,7 +508,7 @@ def test_a_router_sees_what_it_would_if_all_were_brought_up_to_date(
 ) -> None:
     # In an overload, with preemptions: the states of 8 instances at 8,000 arrivals.
     config = ClusterConfig(InstanceConfig.from_preset("llama-3.1-8b", "rtx-4090", **scheduler))
-    trace, weights = chat(8000, 30.0), (1.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+    trace, weights = chat(8000, 30.0), (1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5)
     lazy = Cluster(config, trace, name, initial_instances=8, router_weights=weights)
     lazy.run_until(300.0)
     eager = Cluster(config, trace, name, initial_instances=8, router_weights=weights)
@@ -654,12 +658,12 @@ def test_the_map_of_a_slot_that_is_not_there_is_refused() -> None:
         ({"look_ahead": 0}, "look_ahead: expected at least 1 iteration"),
         ({"anticipator": "oracle"}, "anticipator: expected one of paper, artifact, got 'oracle'"),
         (
-            {"router": "linear", "router_weights": [1.0] * 7},
-            "router_weights: expected at most 6 finite numbers >= 0",
+            {"router": "linear", "router_weights": [1.0] * 8},
+            "router_weights: expected at most 7 finite numbers >= 0",
         ),
         (
             {"router": "linear", "router_weights": [-1.0]},
-            "router_weights: expected at most 6 finite numbers >= 0",
+            "router_weights: expected at most 7 finite numbers >= 0",
         ),
         ({"router_weights": [1.0] * 513}, "router_weights: expected at most 512 finite numbers, got"),
         ({"router_weights": [float("nan")]}, "router_weights: expected at most 512 finite numbers, got"),

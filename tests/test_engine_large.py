@@ -58,7 +58,7 @@ class Case:
         self.gap_s = self._service_s(longest_prompt, longest_output) / most * self.choose(0.3, 1.0, 4.0)
         self.arrival_s = self.start_s + self._arrivals()
         self.router = self.choose(*sorted(ROUTERS), "preserve_look_ahead", "linear")
-        self.weights = self.choose([1.0] * 6, [0.3, 7.0, 0.0, 1.0, 0.0, 1.0])
+        self.weights = self.choose([1.0] * 7, [0.3, 7.0, 0.0, 1.0, 0.0, 1.0, 0.4])
         self.classes = rng.choice([0, 3, 2**31 - 1], self.n)
         self.anticipator = self.choose("paper", "artifact")
         self.initial = int(rng.integers(self.config.min_instances, most + 1))

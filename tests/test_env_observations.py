@@ -73,14 +73,14 @@ def test_cluster_observes_the_weights_too(workload: Workload) -> None:
     flat = gym.make("preserve/Cluster-v0", **options).unwrapped
     physical = gym.make("preserve/Cluster-v0", obs_mode="dict", **options).unwrapped
     (features, _), (quantities, _) = flat.reset(seed=0), physical.reset(seed=0)
-    np.testing.assert_array_equal(features[-6:], np.ones(6))
-    action = np.array([0.6, -1.0, 1.0, 0.0, 0.5, -0.5, 2.0], np.float32)
+    np.testing.assert_array_equal(features[-7:], np.ones(7))
+    action = np.array([0.6, -1.0, 1.0, 0.0, 0.5, -0.5, 2.0, -0.75], np.float32)
     features, *_ = flat.step(action)
     quantities, *_ = physical.step(action)
-    weights = [0.0, 1.0, 0.5, 0.75, 0.25, 1.0]
+    weights = [0.0, 1.0, 0.5, 0.75, 0.25, 1.0, 0.125]
     np.testing.assert_allclose(quantities["router_weights"], weights)
-    np.testing.assert_allclose(features[-6:], weights)
-    assert flat.feature_names[-6] == "router_weight_queued_prefill_tokens"
+    np.testing.assert_allclose(features[-7:], weights)
+    assert flat.feature_names[-7] == "router_weight_queued_prefill_tokens"
 
 
 def test_route_observes_what_the_reference_does(workload: Workload) -> None:

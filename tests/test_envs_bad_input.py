@@ -73,13 +73,13 @@ def test_numbers_of_numpy_are_numbers(workload: Workload, number: Any) -> None:
     assert observation[env.feature_names.index("log10_violation_weight")] == 2.0
 
 
-@pytest.mark.parametrize("action", [np.zeros(7, complex), ["0"] * 7, [None] * 7, [True] * 7, [[0], [0, 0]]])
+@pytest.mark.parametrize("action", [np.zeros(8, complex), ["0"] * 8, [None] * 8, [True] * 8, [[0], [0, 0]]])
 def test_what_holds_no_numbers_is_no_action(workload: Workload, action: Any) -> None:
     env = gym.make("preserve/Cluster-v0", workload=workload).unwrapped
     env.reset(seed=0)
     with pytest.raises(InputError) as error:
         env.step(action)
-    assert_one_line(error, "action: expected 7 finite numbers in [-1, 1], got ")
+    assert_one_line(error, "action: expected 8 finite numbers in [-1, 1], got ")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_what_holds_no_numbers_is_no_action(workload: Workload, action: Any) -> 
         ("preserve/Route-v0", np.ones(3), "in [0, 15] for each of 3, got float64 of shape (3,)"),
         (
             "preserve/Cluster-v0",
-            np.full((3, 7), np.nan),
-            "7 finite numbers in [-1, 1] for each of 3, got float64 of shape (3, 7), not all finite",
+            np.full((3, 8), np.nan),
+            "8 finite numbers in [-1, 1] for each of 3, got float64 of shape (3, 8), not all finite",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_agents_share_no_arrays(workload: Workload) -> None:
 def test_masks_say_which_changes_are_carried_out(workload: Workload) -> None:
     env = parallel_env(workload=workload, cluster={"max_instances": 3}, initial_instances=1)
     _, infos = env.reset(seed=0)
-    weights = np.zeros(6, np.float32)
+    weights = np.zeros(7, np.float32)
     for change in (4, 0, 3, 1):
         target, mask = infos["scaler"]["target"], infos["scaler"]["action_mask"]
         assert mask.dtype == np.int8
@@ -122,7 +122,7 @@ def test_a_copy_goes_on_from_where_the_original_was(workload: Workload) -> None:
     env = parallel_env(workload=workload)
     env.reset(seed=0)
     twin = pickle.loads(pickle.dumps(env))
-    actions = {"scaler": 3, "router": np.zeros(6, np.float32)}
+    actions = {"scaler": 3, "router": np.zeros(7, np.float32)}
     assert equivalent(env.step(actions), twin.step(actions), exact=True)
 
 
@@ -152,10 +152,10 @@ def test_reset_options_are_those_of_cluster(workload: Workload) -> None:
         (None, "actions: expected one of scaler and one of router, got None"),
         ({}, "actions: expected one of scaler and one of router, got none"),
         ({"scaler": 2}, "actions: expected one of scaler and one of router, got scaler"),
-        ({"scaler": 5, "router": np.zeros(6)}, "scaler: action: expected an integer in [0, 4], got 5"),
-        ({"scaler": 0.5, "router": np.zeros(6)}, "scaler: action: expected an integer in [0, 4], got 0.5"),
-        ({"scaler": 2, "router": np.zeros(7)}, "router: action: expected 6 finite numbers in [-1, 1]"),
-        ({"scaler": 2, "router": [np.nan] * 6}, "router: action: expected 6 finite numbers in [-1, 1]"),
+        ({"scaler": 5, "router": np.zeros(7)}, "scaler: action: expected an integer in [0, 4], got 5"),
+        ({"scaler": 0.5, "router": np.zeros(7)}, "scaler: action: expected an integer in [0, 4], got 0.5"),
+        ({"scaler": 2, "router": np.zeros(6)}, "router: action: expected 7 finite numbers in [-1, 1]"),
+        ({"scaler": 2, "router": [np.nan] * 7}, "router: action: expected 7 finite numbers in [-1, 1]"),
     ],
 )
 def test_what_is_no_action_is_refused(workload: Workload, actions: Any, message: str) -> None:

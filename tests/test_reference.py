@@ -43,7 +43,7 @@ def make(
     seed: int = 0,
     look_ahead: int = 100,
     anticipator: str = "paper",
-    router_weights: tuple[float, ...] = (1.0,) * 6,
+    router_weights: tuple[float, ...] = (1.0,) * 7,
     request_class: list[int] | None = None,
     **instance: Any,
 ) -> ReferenceCluster:

@@ -285,15 +285,18 @@ def test_look_ahead_past_a_predicted_end(anticipator: str, instance: int) -> Non
 @pytest.mark.parametrize(
     ("weights", "instance"),
     [
-        ((1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0),
-        ((0.0, 1.0, 0.0, 0.0, 0.0, 0.0), 0),
-        ((0.0, 0.0, 1.0, 0.0, 0.0, 0.0), 1),
-        ((0.0, 0.0, 0.0, 1.0, 0.0, 0.0), 1),
-        ((0.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1),
-        ((0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 0),
-        ((1.0, 1.0, 1.0, 1.0, 1.0, 1.0), 1),  # 0.885 > 0.795
-        ((2.0, 2.0, 0.0, 0.0, 1.0, 0.0), 0),  # 0.585 < 0.8
-        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0),
+        ((1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0),
+        ((0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0),
+        ((0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0), 1),
+        ((0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0), 1),
+        ((0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0), 1),
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0), 0),
+        ((1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0), 1),  # 0.885 > 0.795
+        ((2.0, 2.0, 0.0, 0.0, 1.0, 0.0, 0.0), 0),  # 0.585 < 0.8
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0), 0),
+        ((0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.2), 1),  # 0.276 > 0.245
+        ((1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0), 0),  # 1.015 < 1.395
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0),
     ],
 )
 def test_linear(weights: tuple[float, ...], instance: int) -> None:
@@ -305,8 +308,8 @@ def test_linear(weights: tuple[float, ...], instance: int) -> None:
     cluster = make(*requests, initial=2, router=router, router_weights=weights, **limits)
     cluster.run_until(0.75)
     first, second = (loads(cluster.view(), i, cluster.requests[3]) for i in cluster.instances[:2])
-    assert first == [0.13, 5 / 50, 0.22, 2 / 8, 1 / 8, 0.06]
-    assert second == [0.2, 10 / 50, 0.21, 1 / 8, 0.0, 0.06]
+    assert first == [0.13, 5 / 50, 0.22, 2 / 8, 1 / 8, 0.06, 1.5 / 11.5]
+    assert second == [0.2, 10 / 50, 0.21, 1 / 8, 0.0, 0.06, 15 / 25]
     cluster.run_until(math.inf)
     assert cluster.requests[3].instance == instance
 
@@ -315,7 +318,7 @@ def test_linear_weighs_the_anticipated_peak() -> None:
     # At 1.5, 2 iterations ahead: 10, 11 and 4, 5, and 5, 6 of the new one: 17 and 11 tokens.
     requests = (0.0, 10, 9, 3), (0.0, 4, 9, 20), (1.5, 5, 1, 2)
     router = placed(0, 1, then="linear")
-    weights = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    weights = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     assert routed(*requests, initial=2, router=router, router_weights=weights, look_ahead=2)[2] == 1
 
 

@@ -49,7 +49,7 @@ class EnvBatch:
         physical, flat, info: what the last turn of each gave, float64[n, P], float32[n, F], float64[n, K].
         episodes: where each stands, records of ``EPISODE`` of shape (n,).
         ended: the field of that name, 1 where the episode is over, int64[n].
-        weights: of the router in force in each, float64[n, 6], or more of a router that has more.
+        weights: of the router in force in each, float64[n, 7], or more of a router that has more.
         clusters: that of each; None before its first episode.
         start, now: totals at the start of the scored part and now, float64[n, T].
     """

@@ -23,12 +23,12 @@ class ClusterEnv(TaskEnv):
 
     **Step.** One control interval (10 s). The action takes effect at its start.
 
-    **Action.** Box(-1, 1, (7,)). The first number changes the target (starting + ready instances) by twice
-    itself, rounded: -2 to +2. The other six are the weights of the router ``linear``, -1 for 0 and 1 for 1:
-    of queued prefill tokens, KV use, expected tokens, requests in flight, requests waiting and anticipated
-    tokens (``preserve_gym.sim.routers.LINEAR_FEATURES``). If all are 0, all count as 1.
+    **Action.** Box(-1, 1, (8,)). The first number changes the target (starting + ready instances) by twice
+    itself, rounded: -2 to +2. The other seven are the weights of the router ``linear``, -1 for 0 and 1 for 1:
+    of queued prefill tokens, KV use, expected tokens, requests in flight, requests waiting, anticipated
+    tokens and unlike prompts (``preserve_gym.sim.routers.LINEAR_FEATURES``). If all are 0, all count as 1.
 
-    **Observation.** As in ``AutoscaleEnv``, and the six weights in force.
+    **Observation.** As in ``AutoscaleEnv``, and the seven weights in force.
 
     **Reward, start, end, info.** As in ``AutoscaleEnv``; until the first action all weights are 1.
 

@@ -33,7 +33,7 @@ class ParallelClusterEnv(ParallelEnv):
 
     **Actions.** ``scaler``: Discrete(5), change of the target by -2 to +2, as in mode ``delta`` of
     ``AutoscaleEnv``; its info has the ``action_mask`` of the changes that stay within the bounds, int8[5].
-    ``router``: Box(-1, 1, (6,)), the weights of the router ``linear``, as in ``ClusterEnv``.
+    ``router``: Box(-1, 1, (7,)), the weights of the router ``linear``, as in ``ClusterEnv``.
 
     **Observations.** Both see that of ``ClusterEnv``.
 

@@ -56,7 +56,7 @@ class ScaleAction:
             current: instances starting or ready in each, int64[n].
 
         Returns:
-            Targets, int64[n], and for ``joint`` the weights of the router, float64[n, 6].
+            Targets, int64[n], and for ``joint`` the weights of the router, float64[n, 7].
 
         Raises:
             InputError: if one of them is no action.

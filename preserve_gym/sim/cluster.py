@@ -90,7 +90,7 @@ class Cluster:
         look_ahead: length of the look-ahead window in iterations.
         overload_use: KV use above which the look-ahead map counts as overload.
         anticipator: which look-ahead map, PreServe's ``paper`` or its ``artifact``.
-        router_weights: what a router finds in ``view.weights``, up to 512 numbers; of ``linear`` up to 6,
+        router_weights: what a router finds in ``view.weights``, up to 512 numbers; of ``linear`` up to 7,
             all >= 0.
         seed: of routers and cold starts that are drawn at random, in [0, 2**63).
 
@@ -227,7 +227,7 @@ class Cluster:
         """From now on the router finds ``weights`` in ``view.weights``; those not given are 0.
 
         Raises:
-            InputError: unless they are at most 6 finite numbers >= 0; for ``linear``, if all are 0.
+            InputError: unless they are at most 7 finite numbers >= 0; for ``linear``, if all are 0.
         """
         checked = check_weights(self._route, weights)
         self._state.weights[:] = 0.0

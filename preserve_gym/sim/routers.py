@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
 from preserve_gym.sim.draws import uniform
+from preserve_gym.sim.jit import kernel
 from preserve_gym.sim.routing import RequestView, RouterView, router
 from preserve_gym.sim.state import MOST_WEIGHTS, ROUTER_WEIGHTS
 
@@ -21,8 +22,13 @@ LINEAR_FEATURES = (
     "requests in flight",
     "requests waiting",
     "anticipated tokens",
+    "unlike prompts",
 )
-"""What ``linear`` weighs, in the order of its weights, each as a share of what an instance holds."""
+"""What ``linear`` weighs, in the order of its weights, each as a share of what an instance holds.
+
+The last is ``abs(P - m)/(P + m)`` of the request's prompt P and the mean prompt m of the requests there, 0
+where there are none, as PRISM has it.
+"""
 
 
 def _round_robin(view: RouterView, request: RequestView) -> int:
@@ -176,6 +182,15 @@ def _aibrix_throughput(view: RouterView, request: RequestView) -> int:
     return best
 
 
+@kernel
+def _unlike(view: RouterView, i: int, request: RequestView) -> float:
+    """How unlike the request's prompt is to those of the requests on instance i, in [0, 1)."""
+    if view.in_flight[i] == 0:
+        return 0.0
+    mean = view.prompt_tokens[i] / view.in_flight[i]
+    return abs(request.prompt_tokens - mean) / (request.prompt_tokens + mean)
+
+
 def _prism(view: RouterView, request: RequestView) -> int:
     """PRISM: ``(1e-6*P*P*(1 + h) + 1e-3*(P + D)) * (1 + KV use)``, least first.
 
@@ -186,10 +201,7 @@ def _prism(view: RouterView, request: RequestView) -> int:
     best, least = -1, 0.0
     for k in range(view.n_ready):
         i = view.ready[k]
-        unlike = 0.0
-        if view.in_flight[i] > 0:
-            mean = view.prompt_tokens[i] / view.in_flight[i]
-            unlike = abs(prompt - mean) / (prompt + mean)
+        unlike = _unlike(view, i, request)
         use = view.blocks_used[i] / view.kv_blocks
         score = (1e-6 * prompt * prompt * (1.0 + unlike) + 1e-3 * (prompt + predicted)) * (1.0 + use)
         if best < 0 or score < least:
@@ -211,6 +223,7 @@ def _linear(view: RouterView, request: RequestView) -> int:
             + w[3] * (view.in_flight[i] / view.max_num_seqs)
             + w[4] * (view.waiting[i] / view.max_num_seqs)
             + w[5] * (view.anticipated_tokens[i] / capacity)
+            + w[6] * _unlike(view, i, request)
         )
         if best < 0 or score < least:
             best, least = i, score
@@ -245,11 +258,11 @@ _compiled: dict[str, Any] = {}
 
 
 def check_weights(compiled_router: Any, weights: Sequence[float]) -> NDArray[np.float64]:
-    """The weights of a router, float64 of shape (n,), n at least 6; those of the first 6 not given are 0.
+    """The weights of a router, float64 of shape (n,), n at least 7; those of the first 7 not given are 0.
 
     Raises:
         InputError: unless they are finite numbers, at most ``MOST_WEIGHTS``; for ``linear``, unless they are
-            at most 6, >= 0, and one is above 0.
+            at most 7, >= 0, and one is above 0.
     """
     try:
         values = np.asarray(weights)

@@ -44,7 +44,7 @@ GROUP_SHIFT = 4
 """2**GROUP_SHIFT instances share a lower bound of their next events."""
 GHOST_SLOTS = 16
 """Steps for which a request that ended early may stay in the artifact's look-ahead map, and some more."""
-ROUTER_WEIGHTS = 6
+ROUTER_WEIGHTS = 7
 """Of the router ``linear``."""
 MOST_WEIGHTS = 512
 """Of a router of one's own."""

@@ -29,7 +29,7 @@ class Hyperparameters:
             logarithm, and the model sees it.
         hidden: units of each hidden layer.
         lstm: units of the LSTM before them; 0: none.
-        router: that the fleet works with.
+        router: that the fleet works with, by name, learned ones included.
         learning_rate_falls: linearly, to a fiftieth.
         settings: of the algorithm's class; ``policy_kwargs`` adds to those of its policy.
     """

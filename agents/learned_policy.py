@@ -114,8 +114,8 @@ class Learned(Autoscaler):
 
     def env_options(self) -> dict[str, Any]:
         """The options of the environment that it belongs to, but for the workload."""
-        general = super().env_options()
-        del general["router"], general["action_mode"]
+        of_control = ("router", "router_weights", "action_mode")
+        general = {key: value for key, value in super().env_options().items() if key not in of_control}
         return {
             **general,
             **self.control.env_options(self.router),

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.router_name import router_options
 from preserve_gym.config import AnticipatorConfig, ClusterConfig
 from preserve_gym.envs.scale_action import target_to_action
 from preserve_gym.envs.scale_observation import SCALARS
@@ -47,7 +48,7 @@ class Autoscaler(ABC):
         cluster: the cluster that it scales.
         profile: what one instance can serve.
         name: for tables and files.
-        router: name of the router that it works with.
+        router: that it works with, by name as ``router_options`` takes it, or compiled.
         interval_s: time between two decisions, s.
         anticipator: the look-ahead map that it observes and that its router reads.
         forecaster: of the workload that it plays; None: the workload's own.
@@ -82,7 +83,7 @@ class Autoscaler(ABC):
         """The options of the environment that it belongs to, but for the workload."""
         return {
             "cluster": self.cluster,
-            "router": self.router,
+            **router_options(self.router),
             "interval_s": self.interval_s,
             "anticipator": self.anticipator,
             "obs_mode": "dict",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from agents.saved_model import CARD, load_card
 from baselines.tuned import split_target
@@ -22,8 +23,13 @@ from experiments.transfer import ROUTER
 _RESULTS = Path(__file__).parents[1] / "results"
 RESULTS = _RESULTS / "learned" / "trained.csv"
 """The table of ``python -m experiments.trained`` that docs/learned-policies.md shows."""
+TRANSFER = _RESULTS / "learned" / "transfer.csv"
+"""That of ``python -m experiments.transfer`` on the same page."""
 PAIRS = _RESULTS / "routers" / "pairs.csv"
 """That of ``python -m experiments.transfer`` that the page on ``preserve/Cluster-v0`` shows."""
+
+REFERENCE = "preserve-tuned"
+_TOTALS = ["violations", "arrived", "gpu_hours"]
 
 
 def trained_table(path: Path) -> str:
@@ -115,10 +121,7 @@ def routers_table(path: Path) -> str:
         published = logs.mean().drop([name for members in families.values() for name in members])
         best = str(published.idxmin())
         for family, members in families.items():
-            ratios = logs[members].to_numpy().T - logs[best].to_numpy()  # (evolutions, arrivals)
-            n = ratios.size
-            found = Estimate.of(ratios[..., None], lambda total, n=n: total / n)  # type: ignore[misc]
-            change = [100.0 * float(np.expm1(v[0])) for v in (found.value, *found.over_days())]
+            changed = _changed(logs[members].to_numpy().T, logs[best].to_numpy())  # (evolutions, arrivals)
             tails, ttfts = (
                 (table[members].to_numpy().mean(), table[best].mean()) for table in by_router.values()
             )
@@ -128,7 +131,7 @@ def routers_table(path: Path) -> str:
                     f"`{family}`",
                     f"{len(members)}",
                     f"`{best}`",
-                    "{:+.1f} ({:+.1f} to {:+.1f})".format(*change),
+                    changed,
                     ", ".join(f"{1000.0 * value:.0f}" for value in tails),
                     ", ".join(f"{value:.2f}" for value in ttfts),
                 )
@@ -138,6 +141,70 @@ def routers_table(path: Path) -> str:
         *("P99, ms: it, best", "TTFT P99, s: it, best"),
     )
     return table(heads, cells)
+
+
+def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> str:
+    """A policy that was trained once beside tuned rivals, a row for each scenario and change, in Markdown.
+
+    Args:
+        path: of a table of ``python -m experiments.transfer`` in which the same policy was trained several
+            times, NAME-seed0, NAME-seed1. ``NAME@PERCENT`` are settings of NAME.
+        elasticities: of ``experiments.equal_attainment``; what was trained has the median of the scenario's.
+    """
+    rows = pd.read_csv(path)
+    rows["name"] = [split_target(str(name))[0] for name in rows["policy"]]
+    names = [str(name) for name in dict.fromkeys(rows["name"])]
+    learned = [name for name in names if re.search(r"-seed\d+$", name)]
+    cells = []
+    for (scenario, change), part in rows.groupby(["scenario", "change"], sort=False):
+        usual = float(np.median([v for (of, _), v in elasticities.items() if of == scenario] or [np.nan]))
+        logs = {
+            name: _logs_at_target(part[part["name"] == name], elasticities.get((str(scenario), name), usual))
+            for name in names
+        }
+        known = {name: v.mean() for name, v in logs.items() if name not in learned and not np.isnan(v).any()}
+        best = min(known, key=lambda name: known[name]) if known else None
+        mean = np.stack([logs[name] for name in learned])  # (trainings, workload seeds)
+        as_it_falls = part[part["policy"].isin(learned)]
+        attainment = 100.0 * (1.0 - as_it_falls["violations"].sum() / as_it_falls["arrived"].sum())
+        cells.append(
+            (
+                f"`{scenario}`",
+                "" if change == "none" else str(change).replace("-", " "),
+                f"{attainment:.2f}, {as_it_falls['gpu_hours'].mean():.1f}",
+                "-" if np.isnan(mean).any() else f"{np.exp(mean.mean()):.1f}",
+                _changed(mean, logs[REFERENCE]),
+                "-" if best is None else f"`{best}`",
+                "-" if best is None else _changed(mean, logs[best]),
+            )
+        )
+    heads = (
+        *("scenario", "what is otherwise", "as it falls: attainment, %, and GPU-hours", "at 99 %"),
+        *(f"to `{REFERENCE}`, %", "best rival", "to it, %"),
+    )
+    return table(heads, cells)
+
+
+def _logs_at_target(rows: pd.DataFrame, elasticity: float) -> NDArray[np.float64]:
+    """Logarithm of the GPU-hours at the target on each workload seed, from the settings that played."""
+    return np.array(
+        [
+            log_gpu_hours_along(of_seed[_TOTALS].to_numpy(np.float64), elasticity, TARGET)
+            for _, of_seed in rows.groupby("seed")
+        ]
+    )
+
+
+def _changed(logs: NDArray[np.float64], others: NDArray[np.float64]) -> str:
+    """Mean change in %, with the 95 % interval for other trainings and workload seeds."""
+    ratios = logs - others
+    if np.isnan(ratios).any():
+        return "-"
+    n = ratios.size
+    found = Estimate.of(ratios[..., None], lambda total: total / n)
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(
+        *(100.0 * float(np.expm1(value[0])) for value in (found.value, *found.over_days()))
+    )
 
 
 def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> str:
@@ -153,7 +220,7 @@ def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> st
     found = []
     for key, part in rows.groupby(["scenario", "name", "change"], sort=False):
         scenario, name, change = (str(value) for value in key)
-        totals = part.groupby("policy")[["violations", "arrived", "gpu_hours"]].mean()
+        totals = part.groupby("policy")[_TOTALS].mean()
         own = elasticities.get((scenario, name), np.nan)
         log_hours = log_gpu_hours_along(totals.to_numpy(np.float64), own, TARGET)
         router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"

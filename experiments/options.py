@@ -42,7 +42,7 @@ class Options:
     baseline: str | None = None
     """Policy that the others are compared with. Default: preserve, if it plays."""
     router: str | None = None
-    """Router of all policies, in place of their own."""
+    """Router of all policies, in place of their own: built in, a learned one, or file.py:function."""
     seeds: int | None = None
     """Repetitions, each with another generated trace, rate scaling and errors of prediction. Default: 1."""
     seed: int | None = None

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.shared_router import load_router, router_names, shared_score
+from agents.shared_router import router_names
+from baselines.router_name import check_router_name, router_options
 from experiments.leaderboard_page import table as markdown
 from experiments.paper_calibration import CALIBRATIONS, figures
 from experiments.paper_routing import predict
@@ -20,7 +21,7 @@ from experiments.statistics import change
 from experiments.tables import plain_console, show
 from preserve_gym import simulate
 from preserve_gym.command_line import parse, status_of
-from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.errors import InputError
 from preserve_gym.sim.routers import LINEAR_FEATURES, ROUTERS
 
 PROGRAM = "python -m experiments.routers"
@@ -46,7 +47,7 @@ class Options:
     rates: tuple[float, ...] = (7.5, 8.5, 9.5, 10.2, 10.8)
     """Requests per second."""
     routers: tuple[str, ...] = ()
-    """By name, or the file of a learned one; all by default, and those of agents/routers."""
+    """By name, the file of a learned one, or file.py:function; default: all, and those of agents/routers."""
     seeds: int = 20
     """Runs of each; the same arrivals for every router."""
     first_seed: int = 0
@@ -83,13 +84,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _check(options: Options) -> None:
-    known = (*ROUTERS, *router_names())
     for name in options.routers:
-        if name not in known and not name.endswith(".yaml"):
-            hint = did_you_mean(name, known)
-            raise InputError(f"--routers: expected some of {', '.join(known)}, FILE.yaml, got {name!r}{hint}")
-        if name not in ROUTERS:
-            load_router(name)
+        check_router_name(name, "--routers")
     labels = [_label(name) for name in options.routers]
     for name, label in zip(options.routers, labels, strict=True):
         if labels.count(label) > 1:
@@ -122,16 +118,19 @@ def run_rows(rate_rps: float, requests: int, seed: int, routers: Sequence[str]) 
 
 
 def _label(name: str) -> str:
-    """Of a learned router's file its name, or that of the folder in which it was evolved."""
+    """Of one's own the function; of a learned one's file its name, or that of the folder it evolved in."""
+    if ":" in name:
+        return name.rpartition(":")[2]
     path = Path(name)
     return path.parent.name if path.name == EVOLVED else path.stem
 
 
 def _router(name: str) -> tuple[Any, tuple[float, ...]]:
     """A router and its weights; ``linear`` has all 1."""
-    if name in ROUTERS:
-        return name, (1.0,) * len(LINEAR_FEATURES) if name == "linear" else ()
-    return shared_score, load_router(name).weights
+    if name == "linear":
+        return name, (1.0,) * len(LINEAR_FEATURES)
+    options = router_options(name)
+    return options["router"], options.get("router_weights", ())
 
 
 def compare(runs: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 from baselines import POLICIES
 from baselines.policy_name import check_policy_name, label_of
+from baselines.router_name import check_router_name
 from baselines.tuned import SUFFIX, split_tuned, tuned_parameters
 from experiments.backend import Pool
 from experiments.cells import Piece
@@ -25,7 +26,6 @@ from preserve_gym.forecasting.registry import FORECASTERS, SKTIME, unknown
 from preserve_gym.prediction import PREDICTORS
 from preserve_gym.scenarios import Scenario, load_scenario
 from preserve_gym.scenarios.frozen import frozen_windows
-from preserve_gym.sim import ROUTERS
 
 # Each process may hold the workload of a week: that many fit into the memory of a small machine.
 _MOST_DEFAULT_JOBS = 2
@@ -113,9 +113,8 @@ def make_plan(options: Options) -> Plan:
     if options.policies is not None:
         suite = Suite(suite.scenarios, options.policies, suite.seeds)
     _check_policies(suite.policies)
-    if options.router is not None and options.router not in ROUTERS:
-        hint = did_you_mean(options.router, ROUTERS)
-        raise InputError(f"--router: expected one of {', '.join(ROUTERS)}, got {options.router!r}{hint}")
+    if options.router is not None:
+        check_router_name(options.router, "--router")
     first = options.seed or 0
     seeds = tuple(range(first, first + (options.seeds or suite.seeds)))
     if not scenarios and options.scenario is None:

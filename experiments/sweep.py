@@ -16,6 +16,7 @@ from rich.console import Console
 from agents.hyperparameters import check_violation_weights, load_hyperparameters
 from agents.saved_model import CARD, load_card
 from agents.scaling_control import AUTOSCALE
+from baselines.router_name import check_router_name
 from experiments.backend import BACKENDS, check_address, opened
 from experiments.exchangeable_runs import bootstrap_interval, interquartile_mean
 from experiments.replacing import replacing
@@ -52,6 +53,8 @@ class Options:
     """What the model does; none: as in the hyper-parameters."""
     violation_weights: tuple[float, float] | None = None
     """Lowest and highest weight of violations that it trains with; none: as in the hyper-parameters."""
+    router: str | None = None
+    """That the fleet works with, a learned one or file.py:function too; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the models shall reach with the fewest GPU-hours."""
     validation_seeds: tuple[int, ...] = (0, 1, 2)
@@ -122,6 +125,8 @@ def _tasks(options: Options) -> list[Task]:
         if value is not None and not 1 <= value <= most:
             raise InputError(f"--{name}: expected an integer in [1, {most}], got {value}")
     check_violation_weights(options.violation_weights)
+    if options.router is not None:
+        check_router_name(options.router, "--router")
     if options.seed < 0:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:
@@ -137,6 +142,7 @@ def _tasks(options: Options) -> list[Task]:
         steps=options.steps,
         control=options.control,
         violation_weights=options.violation_weights,
+        router=options.router,
     )
     tasks = []
     for source in options.scenario:

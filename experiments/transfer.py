@@ -13,6 +13,7 @@ from rich.console import Console
 
 from baselines import POLICIES
 from baselines.policy_name import check_policy_name, label_of
+from baselines.router_name import check_router_name
 from experiments.backend import opened
 from experiments.policies import build_policy
 from experiments.replacing import replacing
@@ -22,7 +23,6 @@ from preserve_gym.command_line import parse, status_of
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.scenarios import Scenario, load_scenario
-from preserve_gym.sim.routers import ROUTERS
 from preserve_gym.workload import Workload
 
 PROGRAM = "python -m experiments.transfer"
@@ -108,9 +108,10 @@ def _check(options: Options) -> None:
     for name in options.policies:
         check_policy_name(name, POLICIES, "--policies")
     for change in options.changes:
-        router = change.removeprefix(ROUTER)
-        if change not in CHANGES and (router == change or router not in ROUTERS):
-            hint = did_you_mean(change, [*CHANGES, *(ROUTER + name for name in ROUTERS)])
+        if change.startswith(ROUTER):
+            check_router_name(change.removeprefix(ROUTER), f"--changes: {change}")
+        elif change not in CHANGES:
+            hint = did_you_mean(change, CHANGES)
             known = f"{', '.join(CHANGES)}, {ROUTER}NAME"
             raise InputError(f"--changes: expected some of {known}, got {change!r}{hint}")
     for name, most in (("seeds", 1000), ("jobs", 256)):

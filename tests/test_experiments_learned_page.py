@@ -13,6 +13,7 @@ from experiments.learned_page import (
     pairs_table,
     routers_table,
     trained_table,
+    transfer_table,
 )
 from tests.test_agents_learned_policy import save
 
@@ -81,6 +82,34 @@ def test_pairs_are_compared_at_the_target(tmp_path: Path) -> None:
         "| `x` | `a-tuned` | `one` | 20.0 |",
         "| `x` | `b` | its own | - |",
     ]
+
+
+def test_what_was_trained_once_where_things_are_otherwise(tmp_path: Path) -> None:
+    """One per cent of the requests may miss; between settings GPU-hours lie on the logarithm of misses."""
+    rows = [
+        (scenario, change, seed, policy, 10**9, 10**5 * violations, hours)
+        for scenario, change, policy, violations, hours in (
+            ("x", "none", "new-seed0", 50, 20.0),
+            ("x", "none", "new-seed0@98", 200, 5.0),
+            ("x", "none", "new-seed1", 100, 10.0),
+            ("x", "none", "preserve-tuned", 100, 20.0),
+            ("x", "none", "a-tuned", 100, 16.0),
+            ("x", "load-x2", "new-seed0", 100, 10.0),
+            ("x", "load-x2", "new-seed1", 100, 10.0),
+            ("x", "load-x2", "preserve-tuned", 900, 8.0),
+            ("x", "load-x2", "a-tuned", 50, 8.0),
+        )
+        for seed in (0, 1)
+    ]
+    columns = ["scenario", "change", "seed", "policy", "arrived", "violations", "gpu_hours"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "transfer.csv", index=False)
+    elasticities = {("x", "a-tuned"): -0.25, ("x", "preserve-tuned"): -0.25}
+    _, _, *lines = transfer_table(tmp_path / "transfer.csv", elasticities).splitlines()
+    assert lines[0] == (
+        "| `x` |  | 99.25, 15.0 | 10.0 | -50.0 (-50.0 to -50.0) | `a-tuned` | -37.5 (-37.5 to -37.5) |"
+    )
+    # Who misses more than twice what is allowed is no rival; who does better is taken to the target.
+    assert lines[1].startswith("| `x` | load x2 | 99.00, 10.0 | 10.0 | - | `a-tuned` | +48.")
 
 
 def test_learned_routers_beside_the_best_published_one(tmp_path: Path) -> None:

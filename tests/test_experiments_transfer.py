@@ -89,7 +89,7 @@ def test_means_over_seeds() -> None:
         (["--policies", "rate", "--changes", "load"], "--changes: expected some of none, cold-start-x2"),
         (
             ["--policies", "rate", "--changes", "router-least"],
-            r"router-NAME, got 'router-least' \(did you mean",
+            r"--changes: router-least: expected one of .*, got 'least' \(did you mean least-kv",
         ),
         (["--policies", "rate", "--seeds", "0"], r"--seeds: expected an integer in \[1, 1000\], got 0"),
         (["--policies", "rate", "--scenario", "chat-weak"], "chat-weak"),

@@ -1,0 +1,48 @@
+"""What the name of a router may be: built in, learned, or of one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.shared_router import load_router, router_names, shared_score
+from baselines.own import load_own_router
+from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.sim.routers import ROUTERS
+
+
+def router_options(router: Any) -> dict[str, Any]:
+    """The options of an environment for a router.
+
+    Args:
+        router: a built-in one by name, a learned one by its name in ``agents/routers`` or its file,
+            ``file.py:function`` of one's own, or a compiled one.
+
+    Raises:
+        InputError: if it is none of them.
+    """
+    if not isinstance(router, str) or router in ROUTERS:
+        return {"router": router}
+    check_router_name(router, "router")
+    if ":" in router:
+        return {"router": load_own_router(router)}
+    return {"router": shared_score, "router_weights": load_router(router).weights}
+
+
+def check_router_name(name: str, option: str) -> None:
+    """Refuse a name that no router has.
+
+    Args:
+        name: as ``router_options`` takes it.
+        option: for the message.
+
+    Raises:
+        InputError: with a suggestion; or what is wrong with a file.
+    """
+    known = (*ROUTERS, *router_names())
+    if ":" in name:
+        load_own_router(name)
+    elif name.endswith(".yaml"):
+        load_router(name)
+    elif name not in known:
+        others = ", ".join((*known, "FILE.yaml", "file.py:function"))
+        raise InputError(f"{option}: expected one of {others}, got {name!r}{did_you_mean(name, known)}")

@@ -30,6 +30,8 @@ PAIRS = _RESULTS / "routers" / "pairs.csv"
 
 REFERENCE = "preserve-tuned"
 _TOTALS = ["violations", "arrived", "gpu_hours"]
+_FAMILY = re.compile(r"-seed\d+$")
+"""What tells the trainings of one policy apart."""
 
 
 def trained_table(path: Path) -> str:
@@ -108,7 +110,7 @@ def routers_table(path: Path) -> str:
     runs = pd.read_csv(path)
     families: dict[str, list[str]] = {}
     for name in dict.fromkeys(map(str, runs["router"])):
-        family, learned = re.subn(r"-seed\d+$", "", name)
+        family, learned = _FAMILY.subn("", name)
         if learned:
             families.setdefault(family, []).append(name)
     cells = []
@@ -153,15 +155,14 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
     """
     rows = pd.read_csv(path)
     rows["name"] = [split_target(str(name))[0] for name in rows["policy"]]
-    names = [str(name) for name in dict.fromkeys(rows["name"])]
-    learned = [name for name in names if re.search(r"-seed\d+$", name)]
     cells = []
     for (scenario, change), part in rows.groupby(["scenario", "change"], sort=False):
-        usual = float(np.median([v for (of, _), v in elasticities.items() if of == scenario] or [np.nan]))
+        usual = _usual(elasticities, str(scenario))
         logs = {
             name: _logs_at_target(part[part["name"] == name], elasticities.get((str(scenario), name), usual))
-            for name in names
+            for name in map(str, dict.fromkeys(part["name"]))
         }
+        learned = [name for name in logs if _FAMILY.search(name)]
         known = {name: v.mean() for name, v in logs.items() if name not in learned and not np.isnan(v).any()}
         best = min(known, key=lambda name: known[name]) if known else None
         mean = np.stack([logs[name] for name in learned])  # (trainings, workload seeds)
@@ -173,7 +174,7 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
                 "" if change == "none" else str(change).replace("-", " "),
                 f"{attainment:.2f}, {as_it_falls['gpu_hours'].mean():.1f}",
                 "-" if np.isnan(mean).any() else f"{np.exp(mean.mean()):.1f}",
-                _changed(mean, logs[REFERENCE]),
+                "-" if REFERENCE not in logs else _changed(mean, logs[REFERENCE]),
                 "-" if best is None else f"`{best}`",
                 "-" if best is None else _changed(mean, logs[best]),
             )
@@ -183,6 +184,11 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
         *(f"to `{REFERENCE}`, %", "best rival", "to it, %"),
     )
     return table(heads, cells)
+
+
+def _usual(elasticities: Mapping[tuple[str, str], float], scenario: str) -> float:
+    """Of a policy that has no elasticity of its own: the median of the scenario's."""
+    return float(np.median([v for (of, _), v in elasticities.items() if of == scenario] or [np.nan]))
 
 
 def _logs_at_target(rows: pd.DataFrame, elasticity: float) -> NDArray[np.float64]:
@@ -212,22 +218,33 @@ def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> st
 
     Args:
         path: of a table of ``python -m experiments.transfer`` whose changes are routers, or none for policies
-            that route themselves. ``NAME@PERCENT`` are settings of NAME.
+            that route themselves. ``NAME@PERCENT`` are settings of NAME; NAME-seed0, NAME-seed1 are trainings
+            of one policy, which stands beside each pair.
         elasticities: of ``experiments.equal_attainment``.
     """
     rows = pd.read_csv(path)
-    rows["name"] = [split_target(name)[0] for name in rows["policy"]]
+    rows["name"] = [split_target(str(name))[0] for name in rows["policy"]]
     found = []
+    trained: dict[str, list[NDArray[np.float64]]] = {}
     for key, part in rows.groupby(["scenario", "name", "change"], sort=False):
         scenario, name, change = (str(value) for value in key)
-        totals = part.groupby("policy")[_TOTALS].mean()
-        own = elasticities.get((scenario, name), np.nan)
-        log_hours = log_gpu_hours_along(totals.to_numpy(np.float64), own, TARGET)
-        router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
-        found.append((scenario, float(np.exp(log_hours)), name, router))
-    found.sort(key=lambda row: (row[0], np.nan_to_num(row[1], nan=np.inf)))
+        logs = _logs_at_target(part, elasticities.get((scenario, name), _usual(elasticities, scenario)))
+        family, several = _FAMILY.subn("", name)
+        if several:
+            trained.setdefault(family, []).append(logs)
+        else:
+            router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
+            found.append((scenario, logs, name, router))
+    scenario = str(rows["scenario"].iloc[0])
+    found += [(scenario, np.stack(logs), family, "its own") for family, logs in trained.items()]
+    found.sort(key=lambda row: (row[0], np.nan_to_num(row[1].mean(), nan=np.inf)))
     shown = [
-        (f"`{scenario}`", f"`{name}`", router, "-" if np.isnan(hours) else f"{hours:.1f}")
-        for scenario, hours, name, router in found
+        (
+            *(f"`{scenario}`", f"`{name}`", router),
+            "-" if np.isnan(logs).any() else f"{np.exp(logs.mean()):.1f}",
+            *("" if name == family else _changed(np.stack(own), logs) for family, own in trained.items()),
+        )
+        for scenario, logs, name, router in found
     ]
-    return table(("scenario", "autoscaler", "router", "GPU-hours at 99 %"), shown)
+    heads = ("scenario", "autoscaler", "router", "GPU-hours at 99 %")
+    return table((*heads, *(f"`{family}` to it, %" for family in trained)), shown)

@@ -22,7 +22,7 @@ from experiments.tables import plain_console, show
 from preserve_gym import simulate
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
-from preserve_gym.sim.routers import LINEAR_FEATURES, ROUTERS
+from preserve_gym.sim.routers import ROUTERS, USUAL_WEIGHTS
 
 PROGRAM = "python -m experiments.routers"
 REFERENCE = "least-requests"
@@ -126,9 +126,9 @@ def _label(name: str) -> str:
 
 
 def _router(name: str) -> tuple[Any, tuple[float, ...]]:
-    """A router and its weights; ``linear`` has all 1."""
+    """A router and its weights."""
     if name == "linear":
-        return name, (1.0,) * len(LINEAR_FEATURES)
+        return name, USUAL_WEIGHTS
     options = router_options(name)
     return options["router"], options.get("router_weights", ())
 

@@ -73,7 +73,7 @@ def test_cluster_observes_the_weights_too(workload: Workload) -> None:
     flat = gym.make("preserve/Cluster-v0", **options).unwrapped
     physical = gym.make("preserve/Cluster-v0", obs_mode="dict", **options).unwrapped
     (features, _), (quantities, _) = flat.reset(seed=0), physical.reset(seed=0)
-    np.testing.assert_array_equal(features[-7:], np.ones(7))
+    np.testing.assert_array_equal(features[-7:], [1.0] * 6 + [0.0])
     action = np.array([0.6, -1.0, 1.0, 0.0, 0.5, -0.5, 2.0, -0.75], np.float32)
     features, *_ = flat.step(action)
     quantities, *_ = physical.step(action)

@@ -165,7 +165,7 @@ def test_common_wrappers_fit(workload: Workload, env_id: str) -> None:
     ("env_id", "digest"),
     [
         ("preserve/Autoscale-v0", "dd2b423db71e6d5b"),
-        ("preserve/Cluster-v0", "8f9aa3ecc5365409"),
+        ("preserve/Cluster-v0", "ad96bbb3eb3acfeb"),
         ("preserve/Route-v0", "c9e48c2a4e90016e"),
     ],
 )

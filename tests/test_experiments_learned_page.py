@@ -84,6 +84,24 @@ def test_pairs_are_compared_at_the_target(tmp_path: Path) -> None:
     ]
 
 
+def test_a_trained_policy_stands_beside_each_pair(tmp_path: Path) -> None:
+    rows = [
+        *(("a-tuned", "router-one", seed, 10**9, 10**7, 20.0) for seed in (0, 1)),
+        *(("b", "router-one", seed, 10**9, 10**8, 1.0) for seed in (0, 1)),
+        *(("new-seed0", "none", seed, 10**9, 10**7, 9.0) for seed in (0, 1)),
+        *(("new-seed1", "none", seed, 10**9, 10**7, 16.0) for seed in (0, 1)),
+    ]
+    table = pd.DataFrame(rows, columns=["policy", "change", "seed", "arrived", "violations", "gpu_hours"])
+    table.insert(0, "scenario", "x")
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    heads, _, *lines = pairs_table(tmp_path / "pairs.csv", {("x", "a-tuned"): -0.1}).splitlines()
+    assert heads == "| scenario | autoscaler | router | GPU-hours at 99 % | `new` to it, % |"
+    assert lines[0] == "| `x` | `new` | its own | 12.0 |  |"
+    # The geometric mean; two trainings that differ so much leave the interval wide open.
+    assert lines[1].startswith("| `x` | `a-tuned` | `one` | 20.0 | -40.0 (-98.")
+    assert lines[2] == "| `x` | `b` | `one` | - | - |"
+
+
 def test_what_was_trained_once_where_things_are_otherwise(tmp_path: Path) -> None:
     """One per cent of the requests may miss; between settings GPU-hours lie on the logarithm of misses."""
     rows = [

@@ -10,11 +10,12 @@ from gymnasium.vector import AutoresetMode
 
 from preserve_gym.config import AnticipatorConfig, ClusterConfig, RewardConfig, WorkloadConfig
 from preserve_gym.envs.scale_action import JOINT
-from preserve_gym.envs.scale_task import JOINT_WEIGHTS, ScaleTask
+from preserve_gym.envs.scale_task import ScaleTask
 from preserve_gym.envs.setting import Split, config_of, make_setting
 from preserve_gym.envs.single import TaskEnv
 from preserve_gym.envs.vector import TaskVectorEnv
 from preserve_gym.scenarios import Scenario
+from preserve_gym.sim.routers import USUAL_WEIGHTS
 from preserve_gym.workload import Workload
 
 
@@ -26,11 +27,12 @@ class ClusterEnv(TaskEnv):
     **Action.** Box(-1, 1, (8,)). The first number changes the target (starting + ready instances) by twice
     itself, rounded: -2 to +2. The other seven are the weights of the router ``linear``, -1 for 0 and 1 for 1:
     of queued prefill tokens, KV use, expected tokens, requests in flight, requests waiting, anticipated
-    tokens and unlike prompts (``preserve_gym.sim.routers.LINEAR_FEATURES``). If all are 0, all count as 1.
+    tokens and unlike prompts (``preserve_gym.sim.routers.LINEAR_FEATURES``). If all are 0, each of the six
+    loads counts as 1.
 
     **Observation.** As in ``AutoscaleEnv``, and the seven weights in force.
 
-    **Reward, start, end, info.** As in ``AutoscaleEnv``; until the first action all weights are 1.
+    **Reward, start, end, info.** As in ``AutoscaleEnv``; until the first action as if all weights were 0.
 
     **Versions.** v0: first version; may still change until release 1.0.
 
@@ -123,7 +125,7 @@ def cluster_task(
     return ScaleTask(
         make_setting(cluster, workload, scenario, split, anticipator),
         router="linear",
-        router_weights=JOINT_WEIGHTS,
+        router_weights=USUAL_WEIGHTS,
         interval_s=interval_s,
         obs_mode=obs_mode,
         action_mode=JOINT,

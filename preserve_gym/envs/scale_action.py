@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from preserve_gym.errors import InputError
+from preserve_gym.sim.routers import USUAL_WEIGHTS
 from preserve_gym.sim.state import ROUTER_WEIGHTS
 
 ACTION_MODES = ("delta", "target")
@@ -68,7 +69,7 @@ class ScaleAction:
         if self.mode == JOINT:
             targets = current + np.rint(MAX_DELTA * values[:, 0]).astype(np.int64)
             weights = (values[:, 1:] + 1.0) / 2.0
-            weights[~weights.any(axis=1)] = 1.0
+            weights[~weights.any(axis=1)] = USUAL_WEIGHTS
             return self._within(targets), weights
         share = (values[:, 0] + 1.0) / 2.0
         span = self.max_instances - self.min_instances

@@ -18,7 +18,7 @@ from preserve_gym.envs.setting import Setting
 from preserve_gym.envs.task import Begin, Task, check_initial, check_options, is_number, make_constants
 from preserve_gym.envs.vector_reward import vector_reward_space, vector_rewards
 from preserve_gym.errors import InputError
-from preserve_gym.sim.state import I8, ROUTER_WEIGHTS
+from preserve_gym.sim.state import I8
 
 if TYPE_CHECKING:
     from preserve_gym.envs.batch import EnvBatch
@@ -108,7 +108,3 @@ class ScaleTask(Task):
     def _targets(self, batch: Any) -> I8:
         targets: I8 = batch.physical[:, self._target_at].astype(np.int64)
         return targets
-
-
-JOINT_WEIGHTS = (1.0,) * ROUTER_WEIGHTS
-"""Of the router, before the first action of ``Cluster``."""

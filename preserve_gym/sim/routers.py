@@ -29,6 +29,8 @@ LINEAR_FEATURES = (
 The last is ``abs(P - m)/(P + m)`` of the request's prompt P and the mean prompt m of the requests there, 0
 where there are none, as PRISM has it.
 """
+USUAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
+"""Of ``linear`` where nobody sets them: all loads alike."""
 
 
 def _round_robin(view: RouterView, request: RequestView) -> int:

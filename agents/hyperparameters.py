@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+from agents.shared_router import router_names
 from preserve_gym.errors import InputError, did_you_mean
+from preserve_gym.sim.routers import ROUTERS
 
 FOLDER = Path(__file__).parent / "hyperparameters"
 
@@ -128,4 +130,17 @@ def load_hyperparameters(algorithm: str, env_id: str, **changes: Any) -> Hyperpa
         hint = did_you_mean(env_id, values)
         raise InputError(f"--env: expected one of {', '.join(values)} for {algorithm}, got {env_id!r}{hint}")
     found = Hyperparameters.from_mapping(values[env_id], f"{path.name}: {env_id}")
-    return replace(found, **{name: value for name, value in changes.items() if value is not None})
+    changed = replace(found, **{name: value for name, value in changes.items() if value is not None})
+    if changes.get("router") is not None:
+        _check_router(changed)
+    return changed
+
+
+def _check_router(parameters: Hyperparameters) -> None:
+    """A model names its router, so that it plays anywhere; one that weighs for itself has none."""
+    known = (*ROUTERS, *router_names())
+    if parameters.control == "joint":
+        raise InputError("--router: expected none with joint control, which weighs for itself")
+    if parameters.router not in known:
+        hint = did_you_mean(parameters.router, known)
+        raise InputError(f"--router: expected one of {', '.join(known)}, got {parameters.router!r}{hint}")

@@ -109,14 +109,19 @@ def router_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in ROUTERS.glob("*.yaml")))
 
 
+def router_path(name_or_path: str | Path) -> Path:
+    """The file of a learned router by its name, or by its file."""
+    named = ROUTERS / f"{name_or_path}.yaml"
+    return named if named.is_file() else Path(name_or_path)
+
+
 def load_router(name_or_path: str | Path) -> LearnedRouter:
     """A learned router by its name in ``agents/routers``, or by its file.
 
     Raises:
         InputError: if there is none, or its weights are not of ``TERMS``.
     """
-    named = ROUTERS / f"{name_or_path}.yaml"
-    path = named if named.is_file() else Path(name_or_path)
+    path = router_path(name_or_path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

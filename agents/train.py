@@ -16,7 +16,6 @@ from rich.console import Console
 from agents.hyperparameters import check_violation_weights, load_hyperparameters
 from agents.saved_model import CARD, MODELS, SavedModel, load_card
 from agents.scaling_control import AUTOSCALE
-from baselines.router_name import check_router_name
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, did_you_mean, missing_extra
 from preserve_gym.forecasting import FORECASTERS
@@ -48,7 +47,7 @@ class Options:
     violation_weights: tuple[float, float] | None = None
     """Lowest and highest weight of violations that it trains with; none: as in the hyper-parameters."""
     router: str | None = None
-    """That the fleet works with, a learned one or file.py:function too; none: as in the hyper-parameters."""
+    """That the fleet works with, built in or of agents/routers; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the model shall reach with the fewest GPU-hours."""
     rate_scales: tuple[float, ...] = (1.0,)
@@ -139,8 +138,6 @@ def _check(options: Options) -> None:
     if options.steps is not None and options.steps < 1:
         raise InputError(f"--steps: expected an integer >= 1, got {options.steps}")
     check_violation_weights(options.violation_weights)
-    if options.router is not None:
-        check_router_name(options.router, "--router")
     if options.tensorboard and find_spec("tensorboard") is None:
         raise missing_extra("--tensorboard", "tensorboard", "tensorboard")
     if options.threads is not None and options.threads < 1:

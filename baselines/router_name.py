@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from agents.shared_router import load_router, router_names, shared_score
+from agents.shared_router import load_router, router_names, router_path, shared_score
 from baselines.own import load_own_router
 from preserve_gym.errors import InputError, did_you_mean
-from preserve_gym.sim.routers import ROUTERS
+from preserve_gym.sim.routers import ROUTERS, USUAL_WEIGHTS
 
 
 def router_options(router: Any) -> dict[str, Any]:
     """The options of an environment for a router.
 
     Args:
-        router: a built-in one by name, a learned one by its name in ``agents/routers`` or its file,
-            ``file.py:function`` of one's own, or a compiled one.
+        router: a built-in one by name (``linear`` with its usual weights), a learned one by its name in
+            ``agents/routers`` or its file, ``file.py:function`` of one's own, or a compiled one.
 
     Raises:
         InputError: if it is none of them.
     """
+    if router == "linear":
+        return {"router": router, "router_weights": USUAL_WEIGHTS}
     if not isinstance(router, str) or router in ROUTERS:
         return {"router": router}
     check_router_name(router, "router")
     if ":" in router:
         return {"router": load_own_router(router)}
     return {"router": shared_score, "router_weights": load_router(router).weights}
+
+
+def router_file(name: str) -> Path | None:
+    """The file of a learned router or of one's own; None of a built-in one."""
+    if name in ROUTERS:
+        return None
+    return Path(name.rpartition(":")[0]) if ":" in name else router_path(name)
+
+
+def router_label(name: str) -> str:
+    """For tables: of one's own the function, of a file its name."""
+    return name.rpartition(":")[2] if ":" in name else Path(name).stem
 
 
 def check_router_name(name: str, option: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from baselines import Autoscaler
+from baselines.router_name import router_options
 from experiments.bench_parts import Part, Row
 from experiments.bench_setup import timed
 from experiments.policies import build_policy
@@ -85,7 +86,9 @@ class Policies:
         workload = workload.with_predictions(policy.forecaster, policy.predictor)
         decision_s, map_s, latency_s = _play(policy, workload)
         requests = len(workload.episode_at(self.start_s).trace)
-        routing_s = max(self._routed_s(policy.cluster, workload, policy.router) - plain_s, 0.0) / requests
+        routing_s = (
+            max(self._routed_s(policy.cluster, workload, policy.router or "linear") - plain_s, 0.0) / requests
+        )
         scored = len(latency_s)
         spent_s = sum(decision_s) + sum(map_s) + scored * routing_s
         return {
@@ -99,7 +102,7 @@ class Policies:
             "of_serving": spent_s / float(latency_s.sum()),
         }
 
-    def _routed_s(self, config: ClusterConfig, workload: Workload, router: str) -> float:
+    def _routed_s(self, config: ClusterConfig, workload: Workload, router: Any) -> float:
         """Time of the simulator for the part with that router, all instances ready, best of the repeats."""
         episode = workload.episode_at(self.start_s)
 
@@ -107,7 +110,7 @@ class Policies:
             cluster = Cluster(
                 config,
                 episode.trace,
-                router,
+                **router_options(router),
                 predicted_tokens=episode.predicted_tokens,
                 initial_instances=config.max_instances,
                 start_s=episode.start_s - episode.warmup_s,

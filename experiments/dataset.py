@@ -35,7 +35,7 @@ class Options:
     policies: tuple[str, ...] = ("preserve",)
     """Policies, as `python -m experiments.run` knows them."""
     router: str | None = None
-    """Router of all policies, in place of their own."""
+    """Built-in router of all policies, in place of their own."""
     action_mode: Literal["target", "delta"] = "target"
     """Actions of the dataset: the number of instances, or its change by at most 2, which the fleet then
     follows the policy by."""

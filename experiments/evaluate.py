@@ -82,7 +82,7 @@ class WindowResult:
             every one is decided, as the queues are served to the end.
         intervals: one row per control interval, columns as ``INTERVAL_COLUMNS`` says.
         targets: instances that the policy asked for in each, int64[intervals].
-        weights: of the router in each, float64[intervals, 6]; None: the policy does not set them.
+        weights: of the router in each, float64[intervals, 7]; None: the policy does not set them.
         figures: those of ``experiments.metrics.summarize``, and ``forecast_fallbacks``: forecast windows of
             the whole workload whose forecast is not the forecaster's own.
     """

@@ -19,7 +19,16 @@ from experiments.compare import bounds_of
 from experiments.equal_attainment import read_elasticities, with_tuned
 from experiments.forecast_worth import read_worth
 from experiments.leaderboard_page import OWN, at_target, page, score_table, short_table
-from experiments.learned_page import PAIRS, models_table, pairs_table, routers_table, trained_table
+from experiments.learned_page import (
+    JOINT,
+    PAIRS,
+    TRANSFER,
+    models_table,
+    pairs_table,
+    routers_table,
+    trained_table,
+    transfer_table,
+)
 from experiments.learned_page import RESULTS as LEARNED
 from experiments.paper_calibration import RATE_RPS
 from experiments.replacing import replacing
@@ -108,6 +117,8 @@ def pages(results: Path, root: Path) -> dict[Path, str]:
         docs / "learned-policies.md": {
             "trained": trained_table(LEARNED),
             "models": models_table(MODELS),
+            "transfer": transfer_table(TRANSFER, elasticities),
+            "joint": pairs_table(JOINT, elasticities),
             "routers": routers_table(ROUTER_RUNS),
         },
         docs / "bounds.md": {"bounds": bounds_table(FOLDER), "feasible": feasible_table(TABLES)},

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from agents.saved_model import CARD, load_card
 from baselines.tuned import split_target
@@ -19,12 +18,15 @@ from experiments.routers import TAIL
 from experiments.statistics import Estimate
 from experiments.summary import TARGET
 from experiments.transfer import ROUTER
+from preserve_gym.errors import InputError
 
 _RESULTS = Path(__file__).parents[1] / "results"
 RESULTS = _RESULTS / "learned" / "trained.csv"
 """The table of ``python -m experiments.trained`` that docs/learned-policies.md shows."""
 TRANSFER = _RESULTS / "learned" / "transfer.csv"
 """That of ``python -m experiments.transfer`` on the same page."""
+JOINT = _RESULTS / "learned" / "joint.csv"
+"""That of the same command on the same page, with pairs of autoscaler and router."""
 PAIRS = _RESULTS / "routers" / "pairs.csv"
 """That of ``python -m experiments.transfer`` that the page on ``preserve/Cluster-v0`` shows."""
 
@@ -123,7 +125,7 @@ def routers_table(path: Path) -> str:
         published = logs.mean().drop([name for members in families.values() for name in members])
         best = str(published.idxmin())
         for family, members in families.items():
-            changed = _changed(logs[members].to_numpy().T, logs[best].to_numpy())  # (evolutions, arrivals)
+            changed = _changed([logs[name] for name in members], logs[best])
             tails, ttfts = (
                 (table[members].to_numpy().mean(), table[best].mean()) for table in by_router.values()
             )
@@ -163,9 +165,12 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
             for name in map(str, dict.fromkeys(part["name"]))
         }
         learned = [name for name in logs if _FAMILY.search(name)]
-        known = {name: v.mean() for name, v in logs.items() if name not in learned and not np.isnan(v).any()}
+        if not learned:
+            continue
+        trainings = [logs[name] for name in learned]
+        known = {name: v.mean() for name, v in logs.items() if name not in learned and not v.isna().any()}
         best = min(known, key=lambda name: known[name]) if known else None
-        mean = np.stack([logs[name] for name in learned])  # (trainings, workload seeds)
+        mean = float(np.mean([of.mean(skipna=False) for of in trainings]))
         as_it_falls = part[part["policy"].isin(learned)]
         attainment = 100.0 * (1.0 - as_it_falls["violations"].sum() / as_it_falls["arrived"].sum())
         cells.append(
@@ -173,10 +178,10 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
                 f"`{scenario}`",
                 "" if change == "none" else str(change).replace("-", " "),
                 f"{attainment:.2f}, {as_it_falls['gpu_hours'].mean():.1f}",
-                "-" if np.isnan(mean).any() else f"{np.exp(mean.mean()):.1f}",
-                "-" if REFERENCE not in logs else _changed(mean, logs[REFERENCE]),
+                "-" if np.isnan(mean) else f"{np.exp(mean):.1f}",
+                "-" if REFERENCE not in logs else _changed(trainings, logs[REFERENCE]),
                 "-" if best is None else f"`{best}`",
-                "-" if best is None else _changed(mean, logs[best]),
+                "-" if best is None else _changed(trainings, logs[best]),
             )
         )
     heads = (
@@ -191,26 +196,34 @@ def _usual(elasticities: Mapping[tuple[str, str], float], scenario: str) -> floa
     return float(np.median([v for (of, _), v in elasticities.items() if of == scenario] or [np.nan]))
 
 
-def _logs_at_target(rows: pd.DataFrame, elasticity: float) -> NDArray[np.float64]:
-    """Logarithm of the GPU-hours at the target on each workload seed, from the settings that played."""
-    return np.array(
-        [
-            log_gpu_hours_along(of_seed[_TOTALS].to_numpy(np.float64), elasticity, TARGET)
-            for _, of_seed in rows.groupby("seed")
-        ]
+def _logs_at_target(rows: pd.DataFrame, elasticity: float) -> pd.Series:
+    """Logarithm of the GPU-hours at the target, by workload seed, from the settings that played."""
+    return pd.Series(
+        {
+            seed: log_gpu_hours_along(of_seed[_TOTALS].to_numpy(np.float64), elasticity, TARGET)
+            for seed, of_seed in rows.groupby("seed")
+        }
     )
 
 
-def _changed(logs: NDArray[np.float64], others: NDArray[np.float64]) -> str:
-    """Mean change in %, with the 95 % interval for other trainings and workload seeds."""
-    ratios = logs - others
+def _changed(trainings: Sequence[pd.Series], other: pd.Series) -> str:
+    """Mean change in %, with the 95 % interval for other trainings and workload seeds; "-" if unknown.
+
+    Raises:
+        InputError: if they have played other workload seeds.
+    """
+    for logs in trainings:
+        if list(logs.index) != list(other.index):
+            raise InputError(
+                f"expected the same workload seeds of all, got {list(logs.index)} and {list(other.index)}"
+            )
+    ratios = np.stack([logs.to_numpy() - other.to_numpy() for logs in trainings])
     if np.isnan(ratios).any():
         return "-"
     n = ratios.size
     found = Estimate.of(ratios[..., None], lambda total: total / n)
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(
-        *(100.0 * float(np.expm1(value[0])) for value in (found.value, *found.over_days()))
-    )
+    change, low, high = (100.0 * float(np.expm1(v[0])) for v in (found.value, *found.over_days()))
+    return f"{change:+.1f}" if np.isnan(low) else f"{change:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> str:
@@ -224,27 +237,31 @@ def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> st
     """
     rows = pd.read_csv(path)
     rows["name"] = [split_target(str(name))[0] for name in rows["policy"]]
-    found = []
-    trained: dict[str, list[NDArray[np.float64]]] = {}
+    # Of each scenario, name and router; of trainings by the name of all.
+    found: dict[tuple[str, str, str], list[pd.Series]] = {}
     for key, part in rows.groupby(["scenario", "name", "change"], sort=False):
         scenario, name, change = (str(value) for value in key)
         logs = _logs_at_target(part, elasticities.get((scenario, name), _usual(elasticities, scenario)))
-        family, several = _FAMILY.subn("", name)
-        if several:
-            trained.setdefault(family, []).append(logs)
-        else:
-            router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
-            found.append((scenario, logs, name, router))
-    scenario = str(rows["scenario"].iloc[0])
-    found += [(scenario, np.stack(logs), family, "its own") for family, logs in trained.items()]
-    found.sort(key=lambda row: (row[0], np.nan_to_num(row[1].mean(), nan=np.inf)))
+        router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
+        found.setdefault((scenario, _FAMILY.sub("", name), router), []).append(logs)
+    families = dict.fromkeys(_FAMILY.sub("", name) for name in rows["name"] if _FAMILY.search(name))
+
+    def beside(family: str, key: tuple[str, str, str]) -> str:
+        own = found.get((key[0], family, "its own"))
+        return "" if own is None or key[1] in families else _changed(own, found[key][0])
+
+    means = {
+        key: float(np.mean([logs.mean(skipna=False) for logs in several])) for key, several in found.items()
+    }
     shown = [
         (
             *(f"`{scenario}`", f"`{name}`", router),
-            "-" if np.isnan(logs).any() else f"{np.exp(logs.mean()):.1f}",
-            *("" if name == family else _changed(np.stack(own), logs) for family, own in trained.items()),
+            "-" if np.isnan(mean) else f"{np.exp(mean):.1f}",
+            *(beside(family, (scenario, name, router)) for family in families),
         )
-        for scenario, logs, name, router in found
+        for (scenario, name, router), mean in sorted(
+            means.items(), key=lambda item: (item[0][0], np.nan_to_num(item[1], nan=np.inf))
+        )
     ]
     heads = ("scenario", "autoscaler", "router", "GPU-hours at 99 %")
-    return table((*heads, *(f"`{family}` to it, %" for family in trained)), shown)
+    return table((*heads, *(f"`{family}` to it, %" for family in families)), shown)

@@ -166,7 +166,7 @@ def to_keep(options: Options) -> dict[str, Any]:
     for name in ("scenario", "policies"):
         if name in kept:
             kept[name] = [_absolute(value) for value in kept[name]]
-    for name in ("trace", "instance"):
+    for name in ("trace", "instance", "router"):
         if name in kept:
             kept[name] = _absolute(str(kept[name]))
     if "windows" in kept:

@@ -12,6 +12,7 @@ import preserve_gym
 from agents.learned_policy import model_of
 from agents.saved_model import WEIGHTS
 from baselines.policy_name import is_learned, label_of
+from baselines.router_name import router_file
 from baselines.tuned import split_tuned
 from preserve_gym.config import WorkloadConfig
 from preserve_gym.traces import DATASETS, Mix
@@ -60,9 +61,11 @@ def trace_sources(workload: WorkloadConfig) -> list[dict[str, Any]]:
     return [trace_source(trace) for trace in (workload.trace, *mixed)]
 
 
-def own_files(policies: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of the files of one's own policies, by their names."""
+def own_files(policies: Sequence[str], router: str | None) -> dict[str, str]:
+    """SHA-256 of the files of one's own policies, and of a router that has one, by their names."""
     paths = [Path(name.rpartition(":")[0]) for name in policies if ":" in name]
+    if router is not None and (path := router_file(router)) is not None:
+        paths.append(path)
     return {path.name: content_sha256(path) for path in paths}
 
 

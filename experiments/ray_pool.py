@@ -195,7 +195,7 @@ def _decisive(piece: Piece | None) -> dict[str, Any]:
     return {
         "versions": versions(),
         "traces": trace_sources(piece.setting.workload),
-        "own_files": own_files([cell.policy for cell in piece.cells]),
+        "own_files": own_files([cell.policy for cell in piece.cells], piece.router),
     }
 
 

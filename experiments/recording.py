@@ -73,10 +73,9 @@ class Recording:
         """The arguments of ``preserve/Autoscale-v0`` that make the environment, as JSON holds them."""
         policy = self.policy
         arguments = policy.env_options() | {"obs_mode": "flat", "action_mode": self.action_mode}
-        if not isinstance(policy.router, str):
+        if not isinstance(arguments["router"], str):
             raise InputError(
-                f"policy {policy.name}: expected a router that has a name, got one of your own; "
-                "--router replaces it"
+                f"policy {policy.name}: expected a built-in router, got another; --router replaces it"
             )
         if hasattr(policy, "initial_instances"):
             initial = {policy.initial_instances(start_s) for _, start_s in self.seeds_and_starts}

@@ -22,7 +22,7 @@ from experiments.tables import plain_console, show
 from preserve_gym import simulate
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError
-from preserve_gym.sim.routers import ROUTERS, USUAL_WEIGHTS
+from preserve_gym.sim.routers import ROUTERS
 
 PROGRAM = "python -m experiments.routers"
 REFERENCE = "least-requests"
@@ -108,10 +108,7 @@ def run_rows(rate_rps: float, requests: int, seed: int, routers: Sequence[str]) 
     predicted = predict(LENGTHS, trace, seed)
     rows = []
     for name in routers:
-        router, weights = _router(name)
-        served = simulate(
-            trace, cluster, router, router_weights=weights, predicted_tokens=predicted, progress=False
-        )
+        served = simulate(trace, cluster, **router_options(name), predicted_tokens=predicted, progress=False)
         found = figures(served.requests)
         rows.append({"rate_rps": rate_rps, "router": _label(name), "seed": seed, **found})
     return rows
@@ -123,14 +120,6 @@ def _label(name: str) -> str:
         return name.rpartition(":")[2]
     path = Path(name)
     return path.parent.name if path.name == EVOLVED else path.stem
-
-
-def _router(name: str) -> tuple[Any, tuple[float, ...]]:
-    """A router and its weights."""
-    if name == "linear":
-        return name, USUAL_WEIGHTS
-    options = router_options(name)
-    return options["router"], options.get("router_weights", ())
 
 
 def compare(runs: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from baselines.router_name import router_file
 from experiments.backend import Pool, opened
 from experiments.compare import as_text, compare, show, write, write_report
 from experiments.evaluate import Cell
@@ -90,7 +91,8 @@ def _resume(path: Path, pool: Pool) -> int:
 
 def _without_mended(folder: RunFolder, plan: Plan) -> Record:
     """The configuration, but for one's own files of which nothing has been played to the end yet."""
-    own = [cell for cell in plan.cells if ":" in cell.policy]
+    everywhere = plan.router is not None and router_file(plan.router) is not None
+    own = [cell for cell in plan.cells if everywhere or ":" in cell.policy]
     if not all(_is_missing(folder, cell) for cell in own):
         return plan.config
     return {name: value for name, value in plan.config.items() if name != "own_files"}

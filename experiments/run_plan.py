@@ -11,7 +11,7 @@ from typing import Any
 
 from baselines import POLICIES
 from baselines.policy_name import check_policy_name, label_of
-from baselines.router_name import check_router_name
+from baselines.router_name import check_router_name, router_label
 from baselines.tuned import SUFFIX, split_tuned, tuned_parameters
 from experiments.backend import Pool
 from experiments.cells import Piece
@@ -262,13 +262,13 @@ def _config(
             **({"models": models} if models else {}),
             "plays": [label_of(name) for name in policies[setting.scenario]],
         }
-    files = own_files(policies[settings[0].scenario])
+    files = own_files(policies[settings[0].scenario], options.router)
     return {
         "suite": options.suite,
         "seeds": list(seeds),
         "split": settings[0].workload.split,
         "windows": None if options.windows is None else list(options.windows),
-        "router": options.router,
+        "router": None if options.router is None else router_label(options.router),
         "save": options.save or "timelines",
         "scenarios": scenarios,
         **({"own_files": files} if files else {}),

@@ -16,7 +16,6 @@ from rich.console import Console
 from agents.hyperparameters import check_violation_weights, load_hyperparameters
 from agents.saved_model import CARD, load_card
 from agents.scaling_control import AUTOSCALE
-from baselines.router_name import check_router_name
 from experiments.backend import BACKENDS, check_address, opened
 from experiments.exchangeable_runs import bootstrap_interval, interquartile_mean
 from experiments.replacing import replacing
@@ -54,7 +53,7 @@ class Options:
     violation_weights: tuple[float, float] | None = None
     """Lowest and highest weight of violations that it trains with; none: as in the hyper-parameters."""
     router: str | None = None
-    """That the fleet works with, a learned one or file.py:function too; none: as in the hyper-parameters."""
+    """That the fleet works with, built in or of agents/routers; none: as in the hyper-parameters."""
     target: float = 0.99
     """SLO attainment that the models shall reach with the fewest GPU-hours."""
     validation_seeds: tuple[int, ...] = (0, 1, 2)
@@ -125,8 +124,6 @@ def _tasks(options: Options) -> list[Task]:
         if value is not None and not 1 <= value <= most:
             raise InputError(f"--{name}: expected an integer in [1, {most}], got {value}")
     check_violation_weights(options.violation_weights)
-    if options.router is not None:
-        check_router_name(options.router, "--router")
     if options.seed < 0:
         raise InputError(f"--seed: expected an integer >= 0, got {options.seed}")
     if not 0.0 < options.target < 1.0:

@@ -296,11 +296,11 @@ def small_envs(control: str) -> ControlledVecEnv:
 def test_joint_control_moves_the_target_and_weighs_the_router() -> None:
     envs = small_envs("joint")
     control = envs.control
-    assert control.feature_names[41:47] == tuple(
+    assert control.feature_names[41:48] == tuple(
         f"router_weight_{name}"
         for name in (
             *("queued_prefill_tokens", "KV_use", "expected_tokens"),
-            *("requests_in_flight", "requests_waiting", "anticipated_tokens"),
+            *("requests_in_flight", "requests_waiting", "anticipated_tokens", "unlike_prompts"),
         )
     )
     memory = control.begin(2)
@@ -308,8 +308,8 @@ def test_joint_control_moves_the_target_and_weighs_the_router() -> None:
     need, target = (control.site.feature_names.index(name) for name in ("corrected_need", "target"))
     seen[:, need], seen[:, target] = (0.9, 0.4), (0.25, 0.75)  # of 4 instances
     control.observe(seen, memory)
-    actions = np.zeros((2, 7))
-    actions[0, 1:] = (1.0, -1.0, 0.0, 0.1, -0.95, 2.0)
+    actions = np.zeros((2, 8))
+    actions[0, 1:] = (1.0, -1.0, 0.0, 0.1, -0.95, 2.0, -0.75)
     actions[1, 0] = -1.0  # two steps of 5 % down: from 1.2
     given = control.act(actions, memory)
     # 1.2 x 3.6 is more than 4; from 1 to 4 it takes two decisions. ceil(1.2 x e^-0.1 x 1.6) = 2, from 3.
@@ -367,7 +367,7 @@ def test_a_joint_model_plays_and_is_replayed(
     assert record["error"] is None
     assert record["router"] == "linear"
     rows = record["windows"][0]["router_weights"]
-    assert all(len(row) == 7 and all(8 * weight == round(8 * weight) for weight in row[1:]) for row in rows)
+    assert all(len(row) == 8 and all(8 * weight == round(8 * weight) for weight in row[1:]) for row in rows)
     assert len({tuple(row[1:]) for row in rows}) > 1
     capsys.readouterr()
     assert experiments_run.main(["--replay", "run"]) == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from agents.shared_router import load_router, shared_score
+from agents.train import main as train
 from baselines import make_fitted_policy
 from baselines.router_name import check_router_name, router_options
 from experiments import routers, transfer
@@ -17,6 +19,7 @@ from experiments.totals import play_totals
 from preserve_gym import Workload, WorkloadConfig
 from preserve_gym.config import ClusterConfig
 from preserve_gym.errors import InputError
+from preserve_gym.sim.routers import USUAL_WEIGHTS
 from preserve_gym.traces import synthetic_trace
 
 EXAMPLE = str(Path(__file__).parents[1] / "examples" / "alike_router.py") + ":alike"
@@ -97,6 +100,46 @@ def test_a_router_of_ones_own_in_an_experiment(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(record.read_text())["router"] == EXAMPLE
     assert run(["--replay", str(out), "--jobs", "1"]) == 0
     assert "1 of 1 cells replayed with equal figures" in capsys.readouterr().out
+
+
+def test_a_run_knows_its_router_anywhere_and_notices_a_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = synthetic_trace("chat", duration_s=900.0, start_clock_s=36_000.0, seed=0)
+    columns = ("arrival_s", "prompt_tokens", "output_tokens")
+    pd.DataFrame({name: getattr(made, name) for name in columns}).to_csv(tmp_path / "tiny.csv", index=False)
+    (tmp_path / "mine_here.py").write_text(OWN)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = ["--trace", "tiny.csv", "--policies", "static-3", "--router", "mine_here.py:first"]
+    assert run([*options, "--jobs", "1", "--out", "run"]) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(["--replay", "../run", "--jobs", "1"]) == 0
+    assert run(["--resume", "../run", "--jobs", "1"]) == 0
+    capsys.readouterr()
+    (tmp_path / "mine_here.py").write_text(OWN.replace("view.ready[0]", "view.ready[view.n_ready - 1]"))
+    assert run(["--resume", "../run", "--jobs", "1"]) == 2
+    assert "own_files.mine_here.py" in capsys.readouterr().err
+
+
+def test_linear_by_name_has_its_usual_weights() -> None:
+    assert router_options("linear")["router_weights"] == USUAL_WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--router", "prismm"], r"--router: expected one of .*evolved.*, got 'prismm' \(did you mean prism"),
+        (["--router", EXAMPLE], "--router: expected one of"),
+        (["--env", "preserve/Cluster-v0", "--router", "prism"], "--router: expected none with joint control"),
+    ],
+)
+def test_a_model_names_its_router(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(["--scenario", "flash-crowd", *options, "--out", str(tmp_path / "x")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow

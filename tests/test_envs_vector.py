@@ -175,8 +175,8 @@ def test_options_that_do_not_fit_are_refused(
         ("preserve/Autoscale-v0", np.array([2.0, 2.0]), "action: expected an integer in [0, 4]"),
         ("preserve/Autoscale-v0", np.array([2]), "action: expected an integer in [0, 4]"),
         ("preserve/Route-v0", np.array([-1, 0]), "action: expected an integer in [0, 15], got -1"),
-        ("preserve/Cluster-v0", np.zeros((2, 6)), "action: expected 7 finite numbers in [-1, 1]"),
-        ("preserve/Cluster-v0", np.full((2, 7), np.nan), "action: expected 7 finite numbers in [-1, 1]"),
+        ("preserve/Cluster-v0", np.zeros((2, 7)), "action: expected 8 finite numbers in [-1, 1]"),
+        ("preserve/Cluster-v0", np.full((2, 8), np.nan), "action: expected 8 finite numbers in [-1, 1]"),
     ],
 )
 def test_what_is_no_action_is_refused_and_nothing_happens(

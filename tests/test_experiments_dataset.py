@@ -151,7 +151,7 @@ def test_changes_of_the_fleet_play_again_and_can_be_combined(
         ),
         (
             ["--policies", "corr", "own_refused.py:Mine"],
-            "policy mine: expected a router that has a name, got one of your own",
+            "policy mine: expected a built-in router, got another",
         ),
         (["--out", "there"], "--out: dataset there/preserve-v0 exists; choose another namespace, or"),
     ],

@@ -165,7 +165,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "docs/environments/autoscale.md": ("leaderboard",),
         "docs/environments/route.md": ("leaderboard",),
         "docs/environments/cluster.md": ("leaderboard",),
-        "docs/learned-policies.md": ("trained", "models", "routers"),
+        "docs/learned-policies.md": ("trained", "models", "transfer", "joint", "routers"),
         "docs/bounds.md": ("bounds", "feasible"),
     }
     for name, marks in pages.items():

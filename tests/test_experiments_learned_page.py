@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 from experiments.learned_page import (
@@ -15,6 +16,7 @@ from experiments.learned_page import (
     trained_table,
     transfer_table,
 )
+from preserve_gym.errors import InputError
 from tests.test_agents_learned_policy import save
 
 
@@ -100,6 +102,12 @@ def test_a_trained_policy_stands_beside_each_pair(tmp_path: Path) -> None:
     # The geometric mean; two trainings that differ so much leave the interval wide open.
     assert lines[1].startswith("| `x` | `a-tuned` | `one` | 20.0 | -40.0 (-98.")
     assert lines[2] == "| `x` | `b` | `one` | - | - |"
+    table.loc[table["policy"] == "new-seed1", "seed"] += 1
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    with pytest.raises(
+        InputError, match=r"expected the same workload seeds of all, got \[1, 2\] and \[0, 1\]"
+    ):
+        pairs_table(tmp_path / "pairs.csv", {("x", "a-tuned"): -0.1})
 
 
 def test_what_was_trained_once_where_things_are_otherwise(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ class ScaleAction:
       ``masks`` marks the changes that stay within the bounds.
     * ``target``: ``Box(-1, 1, (1,), float32)``; -1 is ``min_instances``, 1 is ``max_instances``,
       rounded to the nearest count in between.
-    * ``joint``, of ``Cluster``: ``Box(-1, 1, (7,), float32)``; the first number changes the target by
+    * ``joint``, of ``Cluster``: ``Box(-1, 1, (8,), float32)``; the first number changes the target by
       ``MAX_DELTA`` times itself, rounded; the others are the weights of the router ``linear``, from -1 for a
-      weight of 0 to 1 for 1. All of them 0 counts as all of them 1.
+      weight of 0 to 1 for 1. All of them 0 counts as ``USUAL_WEIGHTS``.
     """
 
     def __init__(self, mode: str, min_instances: int, max_instances: int) -> None:

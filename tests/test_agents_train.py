@@ -314,7 +314,7 @@ def test_joint_control_moves_the_target_and_weighs_the_router() -> None:
     given = control.act(actions, memory)
     # 1.2 x 3.6 is more than 4; from 1 to 4 it takes two decisions. ceil(1.2 x e^-0.1 x 1.6) = 2, from 3.
     assert given[:, 0].tolist() == [1.0, -0.5]
-    assert given[0, 1:].tolist() == [1.0, -1.0, 0.0, 0.0, -1.0, 1.0]
+    assert given[0, 1:].tolist() == [1.0, -1.0, 0.0, 0.0, -1.0, 1.0, -0.75]
     envs.close()
 
 

@@ -17,6 +17,8 @@ from preserve_gym.errors import InputError
 
 ROUTERS = Path(__file__).parent / "routers"
 """The learned routers of the repository, a YAML file each."""
+EVOLVED = "router.yaml"
+"""What ``python -m experiments.evolve_router`` calls its file."""
 
 TERMS = (
     "queued",

@@ -5,30 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.shared_router import load_router, router_names, router_path, shared_score
+from agents.shared_router import EVOLVED, load_router, router_names, router_path, shared_score
 from baselines.own import load_own_router
 from preserve_gym.errors import InputError, did_you_mean
 from preserve_gym.sim.routers import ROUTERS, USUAL_WEIGHTS
 
 
-def router_options(router: Any) -> dict[str, Any]:
+def router_options(router: Any, option: str = "router") -> dict[str, Any]:
     """The options of an environment for a router.
 
     Args:
         router: a built-in one by name (``linear`` with its usual weights), a learned one by its name in
             ``agents/routers`` or its file, ``file.py:function`` of one's own, or a compiled one.
+        option: for the message.
 
     Raises:
-        InputError: if it is none of them.
+        InputError: if it is none of them, with a suggestion; or what is wrong with a file.
     """
     if router == "linear":
         return {"router": router, "router_weights": USUAL_WEIGHTS}
     if not isinstance(router, str) or router in ROUTERS:
         return {"router": router}
-    check_router_name(router, "router")
     if ":" in router:
         return {"router": load_own_router(router)}
+    learned = router_names()
+    if router not in learned and not router.endswith(".yaml"):
+        known = (*ROUTERS, *learned)
+        others = ", ".join((*known, "FILE.yaml", "file.py:function"))
+        raise InputError(f"{option}: expected one of {others}, got {router!r}{did_you_mean(router, known)}")
     return {"router": shared_score, "router_weights": load_router(router).weights}
+
+
+def check_router_name(name: str, option: str) -> None:
+    """Refuse a name that no router has; as ``router_options``."""
+    router_options(name, option)
 
 
 def router_file(name: str) -> Path | None:
@@ -39,25 +49,8 @@ def router_file(name: str) -> Path | None:
 
 
 def router_label(name: str) -> str:
-    """For tables: of one's own the function, of a file its name."""
-    return name.rpartition(":")[2] if ":" in name else Path(name).stem
-
-
-def check_router_name(name: str, option: str) -> None:
-    """Refuse a name that no router has.
-
-    Args:
-        name: as ``router_options`` takes it.
-        option: for the message.
-
-    Raises:
-        InputError: with a suggestion; or what is wrong with a file.
-    """
-    known = (*ROUTERS, *router_names())
+    """Of one's own the function; of a learned one's file its name, or that of the folder it evolved in."""
     if ":" in name:
-        load_own_router(name)
-    elif name.endswith(".yaml"):
-        load_router(name)
-    elif name not in known:
-        others = ", ".join((*known, "FILE.yaml", "file.py:function"))
-        raise InputError(f"{option}: expected one of {others}, got {name!r}{did_you_mean(name, known)}")
+        return name.rpartition(":")[2]
+    path = Path(name)
+    return path.parent.name if path.name == EVOLVED else path.stem

@@ -86,9 +86,8 @@ class Policies:
         workload = workload.with_predictions(policy.forecaster, policy.predictor)
         decision_s, map_s, latency_s = _play(policy, workload)
         requests = len(workload.episode_at(self.start_s).trace)
-        routing_s = (
-            max(self._routed_s(policy.cluster, workload, policy.router or "linear") - plain_s, 0.0) / requests
-        )
+        routed_s = self._routed_s(policy.cluster, workload, policy.router or "linear")
+        routing_s = max(routed_s - plain_s, 0.0) / requests
         scored = len(latency_s)
         spent_s = sum(decision_s) + sum(map_s) + scored * routing_s
         return {

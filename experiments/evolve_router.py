@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from agents.hyperparameters import as_yaml
-from agents.shared_router import ROUTERS, LearnedRouter, shared_score, start_weights
+from agents.shared_router import EVOLVED, ROUTERS, LearnedRouter, shared_score, start_weights
 from experiments.backend import Pool, opened
 from experiments.metrics import normalized_latency_s, ttft_s
 from experiments.paper_calibration import CALIBRATIONS
 from experiments.paper_routing import predict
 from experiments.replacing import replacing
-from experiments.routers import EVOLVED, LENGTHS
+from experiments.routers import LENGTHS
 from preserve_gym import Trace, simulate
 from preserve_gym.command_line import parse, status_of
 from preserve_gym.errors import InputError, missing_extra

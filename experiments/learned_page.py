@@ -155,14 +155,11 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
             times, NAME-seed0, NAME-seed1. ``NAME@PERCENT`` are settings of NAME.
         elasticities: of ``experiments.equal_attainment``; what was trained has the median of the scenario's.
     """
-    rows = pd.read_csv(path)
-    rows["name"] = [split_target(str(name))[0] for name in rows["policy"]]
+    rows = _plays(path)
     cells = []
     for (scenario, change), part in rows.groupby(["scenario", "change"], sort=False):
-        usual = _usual(elasticities, str(scenario))
         logs = {
-            name: _logs_at_target(part[part["name"] == name], elasticities.get((str(scenario), name), usual))
-            for name in map(str, dict.fromkeys(part["name"]))
+            str(name): _logs_at_target(own, elasticities) for name, own in part.groupby("name", sort=False)
         }
         learned = [name for name in logs if _FAMILY.search(name)]
         if not learned:
@@ -191,13 +188,20 @@ def transfer_table(path: Path, elasticities: Mapping[tuple[str, str], float]) ->
     return table(heads, cells)
 
 
-def _usual(elasticities: Mapping[tuple[str, str], float], scenario: str) -> float:
-    """Of a policy that has no elasticity of its own: the median of the scenario's."""
-    return float(np.median([v for (of, _), v in elasticities.items() if of == scenario] or [np.nan]))
+def _plays(path: Path) -> pd.DataFrame:
+    """A table of ``python -m experiments.transfer``, and the ``name`` of each policy without its setting."""
+    rows = pd.read_csv(path)
+    return rows.assign(name=[split_target(str(policy))[0] for policy in rows["policy"]])
 
 
-def _logs_at_target(rows: pd.DataFrame, elasticity: float) -> pd.Series:
-    """Logarithm of the GPU-hours at the target, by workload seed, from the settings that played."""
+def _logs_at_target(rows: pd.DataFrame, elasticities: Mapping[tuple[str, str], float]) -> pd.Series:
+    """Logarithm of the GPU-hours at the target of one policy in one scenario, by workload seed.
+
+    A policy that has no elasticity of its own has the median of the scenario's.
+    """
+    scenario, name = rows[["scenario", "name"]].iloc[0]
+    of_scenario = [value for (of, _), value in elasticities.items() if of == scenario]
+    elasticity = elasticities.get((scenario, name), float(np.median(of_scenario or [np.nan])))
     return pd.Series(
         {
             seed: log_gpu_hours_along(of_seed[_TOTALS].to_numpy(np.float64), elasticity, TARGET)
@@ -235,13 +239,12 @@ def pairs_table(path: Path, elasticities: Mapping[tuple[str, str], float]) -> st
             of one policy, which stands beside each pair.
         elasticities: of ``experiments.equal_attainment``.
     """
-    rows = pd.read_csv(path)
-    rows["name"] = [split_target(str(name))[0] for name in rows["policy"]]
+    rows = _plays(path)
     # Of each scenario, name and router; of trainings by the name of all.
     found: dict[tuple[str, str, str], list[pd.Series]] = {}
     for key, part in rows.groupby(["scenario", "name", "change"], sort=False):
         scenario, name, change = (str(value) for value in key)
-        logs = _logs_at_target(part, elasticities.get((scenario, name), _usual(elasticities, scenario)))
+        logs = _logs_at_target(part, elasticities)
         router = f"`{change.removeprefix(ROUTER)}`" if change.startswith(ROUTER) else "its own"
         found.setdefault((scenario, _FAMILY.sub("", name), router), []).append(logs)
     families = dict.fromkeys(_FAMILY.sub("", name) for name in rows["name"] if _FAMILY.search(name))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from agents.shared_router import router_names
-from baselines.router_name import check_router_name, router_options
+from baselines.router_name import check_router_name, router_label, router_options
 from experiments.leaderboard_page import table as markdown
 from experiments.paper_calibration import CALIBRATIONS, figures
 from experiments.paper_routing import predict
@@ -29,8 +29,6 @@ REFERENCE = "least-requests"
 """Changes are over this router, on the same arrivals."""
 LENGTHS = "regression"
 """The predictor: its mean absolute error is that of PreServe's."""
-EVOLVED = "router.yaml"
-"""What ``python -m experiments.evolve_router`` calls its file."""
 TAIL = "normalized_latency_p99_s"
 RESULTS = Path(__file__).parents[1] / "results" / "routers" / "runs.csv"
 """Of the run that the page on ``preserve/Route-v0`` shows."""
@@ -86,7 +84,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _check(options: Options) -> None:
     for name in options.routers:
         check_router_name(name, "--routers")
-    labels = [_label(name) for name in options.routers]
+    labels = [router_label(name) for name in options.routers]
     for name, label in zip(options.routers, labels, strict=True):
         if labels.count(label) > 1:
             raise InputError(
@@ -110,16 +108,8 @@ def run_rows(rate_rps: float, requests: int, seed: int, routers: Sequence[str]) 
     for name in routers:
         served = simulate(trace, cluster, **router_options(name), predicted_tokens=predicted, progress=False)
         found = figures(served.requests)
-        rows.append({"rate_rps": rate_rps, "router": _label(name), "seed": seed, **found})
+        rows.append({"rate_rps": rate_rps, "router": router_label(name), "seed": seed, **found})
     return rows
-
-
-def _label(name: str) -> str:
-    """Of one's own the function; of a learned one's file its name, or that of the folder it evolved in."""
-    if ":" in name:
-        return name.rpartition(":")[2]
-    path = Path(name)
-    return path.parent.name if path.name == EVOLVED else path.stem
 
 
 def compare(runs: pd.DataFrame) -> pd.DataFrame:
